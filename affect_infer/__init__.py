@@ -1,0 +1,1 @@
+"""Multimodal emotion inference: frames from the store; face, audio and facial action units live."""

@@ -1,0 +1,214 @@
+"""Every exception of the project, grouped by what a handler would do about it.
+
+FeatureStoreError
+|-- InvalidNameError (ValueError)          fix the name that was typed
+|   |-- InvalidKeyError                    a key part, or the text of a whole key
+|   |   `-- LegacyNameError                a key without a folder name in the old layout, or the reverse
+|   |-- InvalidIdError                     a sample id
+|   |-- UnknownEncoderError                not registered; the message lists what is
+|   |-- UnknownSamplerError
+|   `-- UnknownDatasetError
+|-- InputError (ValueError)                fix the file or value that was given
+|   |-- ManifestError                      a manifest or a source of samples
+|   |-- ConfigError                        a settings file or a combination of options
+|   |-- ValuesError                        features of the wrong shape, dtype or content
+|   `-- LegacyTreeError                    a tree of .npy folders that cannot be read or written
+|-- RecipeError                            say which recipe is meant
+|   |-- AmbiguousRecipeError
+|   |-- UnknownRecipeError
+|   `-- RecipeMismatchError (ValueError)   same recipe, other dtype or dim
+|-- MissingFeatureError (LookupError)      run the command that the message names
+|-- ExistsError (ValueError)               pass overwrite=True if it is meant
+|-- SampleError                            one sample cannot be made; the others can
+|   |-- SamplingError                      no peak, no frames, option out of range
+|   |-- MediaError                         unreadable, truncated, no such stream
+|   |   `-- MediaTimeoutError              (not deterministic: never recorded)
+|   |-- DescriptionError                   MER-Factory or OpenFace file that cannot be used
+|   `-- EncodingError                      an encoder raised, or made the wrong shape or NaN
+|-- FailedSampleError                      a record says that this sample cannot be made
+|-- FailedSamplesError                     the same for a batch; .failures
+|-- WeightsNotFoundError (OSError)         fetch the weights; the message says where to put them
+|-- MissingPackageError (ImportError)      install the extra that the message names
+|-- StoreError (OSError)                   the disk: look at the path in the message
+|   |-- ReadOnlyError
+|   |-- CorruptSegmentError
+|   |-- FormatVersionError                 written by a later version: upgrade
+|   `-- CommitUncertainError               a failure after the rename: look again
+`-- WorkerPoolError                        decode workers cannot be started or kept alive
+
+The built-in bases are part of the interface and are tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class FeatureStoreError(Exception):
+    """Base of all exceptions raised on purpose by featurestore and affect_infer."""
+
+
+class InvalidNameError(FeatureStoreError, ValueError):
+    """A name that is not known or not allowed."""
+
+
+class InvalidKeyError(InvalidNameError):
+    """A key part, or the text of a key, breaks the rules of `FeatureKey`."""
+
+
+class LegacyNameError(InvalidKeyError):
+    """A key that has no folder name in the old `.npy` layout, or a folder name that is no key."""
+
+
+class InvalidIdError(InvalidNameError):
+    """A sample id is empty, longer than 512 bytes, or holds control characters."""
+
+
+class UnknownEncoderError(InvalidNameError):
+    """No encoder is registered under this name."""
+
+
+class UnknownSamplerError(InvalidNameError):
+    """No sampler is registered under this name."""
+
+
+class UnknownDatasetError(InvalidNameError):
+    """No dataset is declared under this name or alias."""
+
+
+class InputError(FeatureStoreError, ValueError):
+    """A file or value that the user gave cannot be used."""
+
+
+class ManifestError(InputError):
+    """A manifest, or a source of samples, cannot be used."""
+
+
+class ConfigError(InputError):
+    """Settings that are unknown, contradictory or incomplete."""
+
+
+class ValuesError(InputError):
+    """Features of the wrong shape, dtype or content."""
+
+
+class LegacyTreeError(InputError):
+    """A tree of `.npy` folders cannot be read or written."""
+
+
+class RecipeError(FeatureStoreError):
+    """The recipe to read or write is not clear."""
+
+
+class AmbiguousRecipeError(RecipeError):
+    """Several recipes are stored under one key and none was chosen."""
+
+
+class UnknownRecipeError(RecipeError):
+    """No stored recipe has this prefix, or more than one has."""
+
+
+class RecipeMismatchError(RecipeError, ValueError):
+    """Rows of another dtype or dim than the recipe's first segment."""
+
+
+class MissingFeatureError(FeatureStoreError, LookupError):
+    """Features are not stored and there is no way to compute them here."""
+
+
+class ExistsError(FeatureStoreError, ValueError):
+    """Other values are already stored for this id under this recipe."""
+
+
+class SampleError(FeatureStoreError):
+    """One sample cannot be made; others can.
+
+    `reason` is a short stable word for records and reports. `deterministic` says whether trying
+    again with the same input would fail again: only then is the failure recorded.
+    """
+
+    reason = "sample"
+    deterministic = True
+
+
+class SamplingError(SampleError):
+    """A sampler cannot choose frames of this sample."""
+
+    reason = "sampling"
+
+
+class MediaError(SampleError):
+    """A media file is missing, unreadable, truncated or lacks the stream."""
+
+    reason = "media"
+
+
+class MediaTimeoutError(MediaError):
+    """Decoding took longer than the limit; the same file may work on a quieter machine."""
+
+    reason = "timeout"
+    deterministic = False
+
+
+class DescriptionError(SampleError):
+    """A MER-Factory or OpenFace file is missing, unreadable or lacks what is needed."""
+
+    reason = "description"
+
+
+class EncodingError(SampleError):
+    """An encoder raised, or returned the wrong shape, dtype or non-finite numbers."""
+
+    reason = "encoding"
+
+
+class FailedSampleError(FeatureStoreError):
+    """A record says that this sample cannot be made.  `failure` is the record."""
+
+    def __init__(self, message: str, failure: Any = None) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+class FailedSamplesError(FeatureStoreError):
+    """Some samples of a batch cannot be made.  `failures` maps sample id to record."""
+
+    def __init__(self, message: str, failures: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.failures = dict(failures)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.failures)
+
+
+class WeightsNotFoundError(FeatureStoreError, OSError):
+    """Weights of an encoder are not on this machine."""
+
+
+class MissingPackageError(FeatureStoreError, ImportError):
+    """An optional package is not installed."""
+
+
+class StoreError(FeatureStoreError, OSError):
+    """The directory of a store cannot be used as it is."""
+
+
+class ReadOnlyError(StoreError):
+    """The store was opened read-only, or the directory cannot be written."""
+
+
+class CorruptSegmentError(StoreError):
+    """A segment's files contradict each other."""
+
+
+class FormatVersionError(StoreError):
+    """The store was written by a later version."""
+
+
+class CommitUncertainError(StoreError):
+    """A failure after the rename: the rows may or may not be stored; look again."""
+
+
+class WorkerPoolError(FeatureStoreError):
+    """Decode workers cannot be started or kept alive."""
