@@ -1,0 +1,32 @@
+# Every target that needs packages sets them up first, in .venv; python3 and make are enough to start.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check torture bench clean
+
+PYTHON := .venv/bin/python
+# Encoders and BLAS would otherwise each start one thread per core in every test process.
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+
+help:     ## this list
+	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/: [a-z ]*##/\t/' | expand -t 12
+
+setup:    ## install the pinned packages into .venv (the other targets do this by themselves)
+	@sh scripts/setup.sh
+
+demo: setup   ## make a small dataset, extract its features twice, verify them, show times
+	@$(PYTHON) scripts/demo.py
+
+test: setup   ## all tests within about ten minutes, torture tests in their short version
+	@sh scripts/test.sh
+
+check: setup  ## lint and types
+	@sh scripts/check.sh
+
+torture: setup  ## the torture tests in their long version (hours)
+	$(PYTEST) tests/torture --long --timeout 0
+
+bench: setup  ## every benchmark, results and charts included
+	$(PYTHON) benchmarks/run.py
+
+clean:    ## remove what make has made, .venv included
+	rm -rf .venv demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

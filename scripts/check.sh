@@ -1,0 +1,8 @@
+#!/bin/sh
+# Lint, types, and the lowest Python of the one module that is copied into old environments.
+set -eu
+cd "$(dirname "$0")/.."
+
+.venv/bin/python -m ruff check .
+.venv/bin/python -m mypy
+.venv/bin/vermin --target=3.8- --no-tips --quiet featurestore/reader.py

@@ -1,0 +1,47 @@
+"""What all tests share: where media for tests lie, and an environment in which nothing reaches outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before anything imports huggingface_hub, which reads it once: tests never fetch weights.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the torture tests in their long version")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests marked `torture` unless --long is given."""
+    if config.getoption("--long"):
+        return
+    long_ones = [item for item in items if item.get_closest_marker("torture")]
+    if long_ones:
+        config.hook.pytest_deselected(items=long_ones)
+        items[:] = [item for item in items if item not in long_ones]
+
+
+@pytest.fixture(scope="session")
+def long_run(request: pytest.FixtureRequest) -> bool:
+    """Whether --long was given; a torture test takes its number of rounds from it."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def shared_media() -> Path:
+    """The folder `shared/media` beside the checkout: real and odd clips that are not part of the project."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "media"
+    if not folder.is_dir():
+        pytest.skip(f"no test media at {folder}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No store of the user's, and a cache directory of the test run's own."""
+    monkeypatch.delenv("FEATURESTORE_ROOT", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
