@@ -29,6 +29,8 @@ class Recipe:
     fingerprint: str
 
     def __init__(self, data: Mapping[str, Any]) -> None:
+        if not isinstance(data, Mapping):
+            raise RecipeError(f"recipe is a {type(data).__name__}; it must be a mapping")
         plain = _plain(data, "recipe")
         canonical = json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
         try:
