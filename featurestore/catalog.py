@@ -1,0 +1,133 @@
+"""Catalog: which recipes a store holds, and which of them a call means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurestore.errors import AmbiguousRecipeError, RecipeError, UnknownRecipeError
+from featurestore.key import FeatureKey
+from featurestore.recipe import Recipe
+from featurestore.shelf import Shelf
+
+if TYPE_CHECKING:
+    from featurestore.store import Compute
+
+
+class Catalog:
+    """The shelves of a store.
+
+    Which recipe a call reads, in this order and never another: its `recipe=` (a unique prefix of at
+    least 6 hex digits); the pin given to the store; the compute's; the only one; else
+    AmbiguousRecipeError.
+    """
+
+    def __init__(self, root: Path, compute: Compute | None, pins: Mapping[str, str]) -> None:
+        self.root = root
+        self.compute = compute
+        self.pins = pins
+        self._own: dict[FeatureKey, Recipe] = {}
+        self._shelves: dict[tuple[FeatureKey, str], Shelf] = {}
+        self._resolved: dict[tuple[FeatureKey | str, str | None], Shelf] = {}
+
+    def shelf(self, key: FeatureKey | str, recipe: str | None = None) -> Shelf | None:
+        """The recipe that a call means, or None where nothing is stored under the key."""
+        shelf = self._resolved.get((key, recipe))
+        if shelf is None:
+            shelf = self._resolve(as_key(key), recipe)
+            if shelf is not None:
+                self._resolved[key, recipe] = shelf
+        return shelf
+
+    def own_recipe(self, key: FeatureKey) -> Recipe | None:
+        """The compute's recipe, asked for once; None without a compute."""
+        if self.compute is None:
+            return None
+        recipe = self._own.get(key)
+        if recipe is None:
+            recipe = self._own[key] = Recipe.of(self.compute.recipe(key))
+        return recipe
+
+    def exact(self, key: FeatureKey, fingerprint: str, recipe: Recipe | None = None) -> Shelf:
+        """One recipe by its whole fingerprint, stored or not."""
+        shelf = self._shelves.get((key, fingerprint))
+        if shelf is None:
+            shelf = self._shelves[key, fingerprint] = Shelf(self.root, key, fingerprint, recipe)
+        return shelf
+
+    def fingerprints(self, key: FeatureKey) -> list[str]:
+        """Of every recipe stored under a key, sorted."""
+        return sorted(_folders(self.root.joinpath("data", *key.parts)))
+
+    def keys(self) -> list[FeatureKey]:
+        """Every key with at least one recipe, sorted."""
+        keys = []
+        for path, parts in _walk(self.root / "data", 5):
+            try:
+                key = FeatureKey.parse("/".join(parts))
+            except ValueError:
+                continue  # not made by a store; `fstore verify` reports it
+            if _folders(path):
+                keys.append(key)
+        return sorted(keys, key=str)
+
+    def opened(self) -> list[Shelf]:
+        """The shelves that were used so far."""
+        return list(self._shelves.values())
+
+    def forget(self) -> None:
+        """Decide anew which recipe a call means."""
+        self._resolved.clear()
+
+    def _resolve(self, key: FeatureKey, recipe: str | None) -> Shelf | None:
+        prefix = recipe if recipe is not None else self.pins.get(str(key))
+        own = self.own_recipe(key) if prefix is None or recipe is not None else None
+        if prefix is None and own is not None:
+            return self.exact(key, own.fingerprint, own)
+        stored = self.fingerprints(key)
+        if prefix is None:
+            if len(stored) > 1:
+                raise self._ambiguous(key, stored)
+            return self.exact(key, stored[0]) if stored else None
+        if len(prefix) < 6 or prefix.strip("0123456789abcdef"):
+            raise RecipeError(f"recipe {prefix!r} is not a prefix of at least 6 hex digits of a fingerprint")
+        known = {*stored, own.fingerprint} if own is not None else set(stored)
+        matches = sorted(fingerprint for fingerprint in known if fingerprint.startswith(prefix))
+        if len(matches) != 1:
+            what = "several recipes begin" if matches else "no recipe begins"
+            raise UnknownRecipeError(f"{what} with {prefix!r} under {key}; stored: {', '.join(stored) or 'none'}")
+        return self.exact(key, matches[0], own if own is not None and own.fingerprint == matches[0] else None)
+
+    def _ambiguous(self, key: FeatureKey, stored: Sequence[str]) -> AmbiguousRecipeError:
+        lines = []
+        for fingerprint in stored:
+            shelf = self.exact(key, fingerprint)
+            origin = shelf.recipe.data.get("origin", "computed")
+            dates = [segment.header["made_with"].get("time", "?") for segment in shelf.reader.segments]
+            lines.append(f"  {fingerprint[:8]}  {origin}  {len(shelf.reader)} samples  {max(dates, default='?')}")
+        return AmbiguousRecipeError(
+            f"{key} is stored under {len(stored)} recipes; say which with recipe=, "
+            f"or {key}@PREFIX on the command line:\n" + "\n".join(lines)
+        )
+
+
+def as_key(key: FeatureKey | str) -> FeatureKey:
+    """A key as it is, its text parsed."""
+    return FeatureKey.parse(key) if isinstance(key, str) else key
+
+
+def _folders(path: Path) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _walk(path: Path, depth: int, parts: tuple[str, ...] = ()) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    if depth == 0:
+        yield path, parts
+        return
+    for name in sorted(_folders(path)):
+        yield from _walk(path / name, depth - 1, (*parts, name))

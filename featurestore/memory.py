@@ -1,0 +1,60 @@
+"""The memory tier: rows kept in RAM within a budget of bytes.
+
+On a local disk the page cache already does this; the tier is for network file systems and for
+compressed stores.  It keeps private copies, so that no caller can change what another one gets.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from featurestore.errors import ConfigError
+
+
+class MemoryTier:
+    """At most `budget_bytes` of rows; the least recently used leaves first.  Safe among threads and after fork.
+
+    A place is (segment, row): rows of a segment that was replaced are never asked for again.
+    """
+
+    def __init__(self, budget_bytes: int, policy: str = "lru") -> None:
+        if policy != "lru":
+            raise ConfigError(f"memory_policy {policy!r} is not one of: lru")
+        self.budget_bytes = budget_bytes
+        self.bytes = 0
+        self._rows: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, place: Hashable) -> Any:
+        """A fresh copy of the row, or None."""
+        with self._lock:
+            row = self._rows.get(place)
+            if row is None:
+                return None
+            self._rows.move_to_end(place)
+        return row.copy()
+
+    def put(self, place: Hashable, row: Any) -> None:
+        """Keep a copy; rows larger than the whole budget are not kept."""
+        if row.nbytes > self.budget_bytes:
+            return
+        own = row.copy()
+        with self._lock:
+            before = self._rows.pop(place, None)
+            self.bytes += own.nbytes - (before.nbytes if before is not None else 0)
+            self._rows[place] = own
+            while self.bytes > self.budget_bytes:
+                _, oldest = self._rows.popitem(last=False)
+                self.bytes -= oldest.nbytes
+
+    def keep(self, wanted: Callable[[Any], bool]) -> None:
+        """Let go of every row whose place is not wanted."""
+        with self._lock:
+            for place in [place for place in self._rows if not wanted(place)]:
+                self.bytes -= self._rows.pop(place).nbytes
+
+    def __len__(self) -> int:
+        return len(self._rows)

@@ -1,0 +1,649 @@
+"""The read path: one committed recipe of a feature store, with the standard library and numpy only.
+
+This file is complete in itself.  Copied into an old training environment (Python 3.8, numpy 1.20)
+it reads a store without the package:
+
+    from reader import open_key
+    features = open_key("features", "mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8")
+    features.get("sample_00000001")            # (8, 768) array, or None if it is not stored
+    features.get_many(ids)                     # (N, 8, 768); LookupError names what is not stored
+
+On disk a recipe is a directory with `segments/<name>/{zarr.json,c.0.0.0,rows}`; a segment is never
+changed once it is there.  `docs/format.md` has every byte.  Nothing here takes a lock, writes, or
+starts a thread, so that a reader may be forked at any moment; pickled, it is its path and reopens.
+
+Checksums need the package google-crc32c; without it rows are returned unchecked, after one warning.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import mmap
+import os
+import time
+import warnings
+import weakref
+from collections import deque
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+try:
+    import google_crc32c
+
+    crc32c = google_crc32c.value  # of bytes or of a C-contiguous array
+except ImportError:  # pragma: no cover - exercised by the test that copies this file alone
+    crc32c = None
+
+FORMAT = 1
+SEAL_MARK = b'"seal":"'
+SEAL_SIZE = 64
+# One record of the fixed part of `rows`: which id, where its line begins, and what both must hash to.
+RECORD = np.dtype([("hi", ">u8"), ("lo", ">u8"), ("line", "<u8"), ("crc", "<u4"), ("line_crc", "<u4")])
+CHUNK_INDEX = np.dtype([("offset", "<u8"), ("size", "<u8")])
+MEMO_IDS = 65_536  # ids whose place is remembered, which spares their digest
+DICT_ROWS = 200_000  # above this a sorted numpy table: 24 bytes a row instead of about 150
+OPEN_SEGMENTS = 256  # descriptors and maps kept per process
+YOUNG_NS = 2_000_000_000  # a directory changed this recently may change again within one clock tick
+NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "9p", "fuse", "afs")
+GONE = (errno.ENOENT, errno.ESTALE, errno.ENODEV)
+
+logger = logging.getLogger("featurestore")
+Place = Tuple["Segment", int]
+_opened: deque[weakref.ref[Segment]] = deque()
+_warned_unchecked = False
+
+
+class UnknownFormatError(ValueError):
+    """Written by a later version: upgrade featurestore to read it."""
+
+
+class BadRowError(ValueError):
+    """Bytes of a row, or of a whole segment where `row` is None, are not those that were committed."""
+
+    def __init__(self, segment: Segment, row: Optional[int], what: str) -> None:
+        super().__init__(f"{'segment' if row is None else f'row {row} of segment'} {segment.path}: {what}")
+        self.segment = segment
+        self.row = row
+
+
+def id_digest(id: str) -> bytes:
+    """16 bytes by which a sample is found."""
+    return hashlib.blake2b(id.encode(), digest_size=16).digest()
+
+
+def seal_of(document: bytes) -> Tuple[bytes, bytes]:
+    """(seal in the document, seal it should have).  The digest is over the document with zeros in its place."""
+    at = document.rfind(SEAL_MARK) + len(SEAL_MARK)
+    found = document[at : at + SEAL_SIZE]
+    blank = document[:at] + b"0" * SEAL_SIZE + document[at + SEAL_SIZE :]
+    return found, hashlib.blake2b(blank, digest_size=SEAL_SIZE // 2).hexdigest().encode()
+
+
+class _Descriptor:
+    """An open file that closes when its last user lets go: a thread may still read while another evicts."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, path: str) -> None:
+        self.number = -1
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+class Segment:
+    """One immutable array of `n` rows (n_frames, dim), opened for reading by `open_segment`."""
+
+    def __init__(self, path: str, header: Dict[str, Any], shape: Tuple[int, int, int], dtype: str, crcs: Any) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.header = header
+        self.n = shape[0]
+        self.shape = shape[1:]
+        self.dtype = np.dtype(dtype)
+        self.codec: Optional[str] = header["codec"]
+        self.replaces: List[str] = header["replaces"]
+        self.crcs = crcs
+        self.payload = self.shape[0] * self.shape[1] * self.dtype.itemsize
+        self.pitch = self.payload + 4
+        self.checked = bytearray(self.n)
+        self._shard: Optional[_Descriptor] = None
+        self._view: Any = None
+        self._index: Any = None
+
+    def read(self, row: int, mapped: bool) -> Any:
+        """A fresh (n_frames, dim) array.  Checked against its checksum the first time."""
+        if mapped and self.checked[row] and self.codec is None:
+            return self.view()[row].copy()
+        out = np.empty(self.shape, self.dtype)
+        self._read_into(row, out)
+        return out
+
+    def read_rows(self, rows: Sequence[int], outs: Sequence[Any], mapped: bool) -> None:
+        """Several rows into C-contiguous arrays (n_frames, dim) of the stored dtype."""
+        if not mapped or self.codec is not None:
+            for row, out in zip(rows, outs):
+                self._read_into(row, out)
+            return
+        view = self.view()
+        checked = self.checked
+        unchecked = [row for row in rows if not checked[row]]
+        if len(unchecked) > 1:
+            self._advise(unchecked)
+        for row, out in zip(rows, outs):
+            out[...] = view[row]
+            if not checked[row]:
+                self._check(row, out)
+
+    def _read_into(self, row: int, out: Any) -> None:
+        if self.codec is not None:
+            self._inflate_into(row, out)
+            return
+        if os.preadv(self.shard().number, [out], row * self.pitch) != self.payload:
+            raise BadRowError(self, row, "the file ends before the row does")
+        if not self.checked[row]:
+            self._check(row, out)
+
+    def _inflate_into(self, row: int, out: Any) -> None:
+        from numcodecs import Zstd  # only stores that were compacted with --codec zstd need it
+
+        start, size = self.chunk(row)
+        stored = os.pread(self.shard().number, size, start)
+        if len(stored) != size:
+            raise BadRowError(self, row, "the file ends before the row does")
+        if not self.checked[row]:
+            self._check(row, stored)
+        try:
+            # decode refuses to write past `out`, whatever size the frame declares.
+            filled = Zstd().decode(stored, out=out.reshape(-1).view(np.uint8))
+        except RuntimeError as error:
+            raise BadRowError(self, row, str(error)) from None
+        if filled.nbytes != self.payload:
+            raise BadRowError(self, row, "the stored frame holds another number of bytes")
+
+    def _check(self, row: int, stored: Any) -> None:
+        if crc32c is None:
+            _warn_unchecked()
+        elif crc32c(stored) != self.crcs[row]:
+            raise BadRowError(self, row, "checksum differs from the one committed with its id")
+        self.checked[row] = 1
+
+    def chunk(self, row: int) -> Tuple[int, int]:
+        """(offset, size) of a stored row in the shard, by the shard's own index."""
+        if self._index is None:
+            size = self.n * CHUNK_INDEX.itemsize
+            raw = os.pread(self.shard().number, size + 4, self.header["shard"]["bytes"] - size - 4)
+            if crc32c is not None and crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
+                raise BadRowError(self, None, "the shard index fails its checksum")
+            self._index = np.frombuffer(raw[:-4], CHUNK_INDEX)
+        place = self._index[row]
+        offset, size = int(place["offset"]), int(place["size"])
+        if offset + size > self.header["shard"]["bytes"] or size > 2 * self.pitch + 1024:
+            raise BadRowError(self, row, "the shard index points outside the file")
+        return offset, size
+
+    def shard(self) -> _Descriptor:
+        descriptor = self._shard
+        if descriptor is None:
+            descriptor = _Descriptor(os.path.join(self.path, "c.0.0.0"))
+            # Read past the end of a shorter file would be SIGBUS once it is mapped.
+            if os.fstat(descriptor.number).st_size != self.header["shard"]["bytes"]:
+                raise BadRowError(self, None, "size of `c.0.0.0` differs from the one committed")
+            self._shard = descriptor
+            _opened.append(weakref.ref(self))
+            while len(_opened) > OPEN_SEGMENTS:
+                oldest = _opened.popleft()()
+                if oldest is not None:
+                    oldest.close()
+        return descriptor
+
+    def view(self) -> Any:
+        """The whole shard as a read-only (n, n_frames, dim) array over a map; the row pitch skips the checksums."""
+        view = self._view
+        if view is None:
+            pages = mmap.mmap(self.shard().number, 0, access=mmap.ACCESS_READ)
+            strides = (self.pitch, self.shape[1] * self.dtype.itemsize, self.dtype.itemsize)
+            view = self._view = np.ndarray((self.n, *self.shape), self.dtype, pages, 0, strides)
+        return view
+
+    def _advise(self, rows: Sequence[int]) -> None:
+        if not hasattr(os, "posix_fadvise"):  # macOS
+            return
+        # One advice for neighbours: a scan would otherwise pay one system call a row.
+        number = self.shard().number
+        start = stop = -1
+        for row in sorted(rows):
+            if row * self.pitch > stop + 65536:
+                if stop > 0:
+                    os.posix_fadvise(number, start, stop - start, os.POSIX_FADV_WILLNEED)
+                start = row * self.pitch
+            stop = (row + 1) * self.pitch
+        os.posix_fadvise(number, start, stop - start, os.POSIX_FADV_WILLNEED)
+
+    def line(self, row: int) -> Dict[str, Any]:
+        """What was committed with a row: id, frames, seconds, provenance."""
+        return next(self._lines(row, row + 1))
+
+    def lines(self) -> Iterator[Dict[str, Any]]:
+        """The lines of all rows in order, each checked."""
+        for start in range(0, self.n, 4096):
+            yield from self._lines(start, min(start + 4096, self.n))
+
+    def _lines(self, start: int, stop: int) -> Iterator[Dict[str, Any]]:
+        if start == stop:
+            return
+        descriptor = _Descriptor(os.path.join(self.path, "rows"))
+        whole = stop == self.n
+        size = (stop - start + (not whole)) * RECORD.itemsize
+        raw = os.pread(descriptor.number, size, start * RECORD.itemsize)
+        if len(raw) != size:
+            raise BadRowError(self, None, "the file `rows` is shorter than the rows it lists")
+        records = np.frombuffer(raw, RECORD)
+        offsets = [int(offset) for offset in records["line"]] + ([self.header["rows"]["bytes"]] if whole else [])
+        text = os.pread(descriptor.number, offsets[-1] - offsets[0], offsets[0])
+        for i in range(stop - start):
+            line = text[offsets[i] - offsets[0] : offsets[i + 1] - offsets[0]]
+            if crc32c is not None and crc32c(line) != records["line_crc"][i]:
+                raise BadRowError(self, start + i, "its line in `rows` fails its checksum")
+            document = json.loads(line)
+            if int.from_bytes(id_digest(document["id"])[:8], "big") != records["hi"][i]:
+                raise BadRowError(self, start + i, "its line in `rows` is that of another sample")
+            yield document
+
+    def records(self) -> Any:
+        """The fixed part of `rows`: (n,) of RECORD."""
+        with open(os.path.join(self.path, "rows"), "rb") as file:
+            return np.frombuffer(file.read(self.n * RECORD.itemsize), RECORD)
+
+    def close(self) -> None:
+        """Let go of the file and the map; both come back when needed."""
+        self._view = None
+        self._shard = None
+
+    def __repr__(self) -> str:
+        return f"Segment({self.name}, {(self.n, *self.shape)} {self.dtype})"
+
+
+def open_segment(path: str, fingerprint: str, key: str) -> Tuple[Segment, Any]:
+    """(segment, its records): seal, names, sizes and the table's digest are checked, no row is read.
+
+    Raises ValueError or OSError saying what is wrong with it.
+    """
+    with open(os.path.join(path, "zarr.json"), "rb") as file:
+        document = file.read()
+    found, expected = seal_of(document)
+    if found != expected:
+        raise ValueError("zarr.json fails its seal")
+    array = json.loads(document)
+    header = array["attributes"]["featurestore"]
+    if header["format"] > FORMAT:
+        raise UnknownFormatError(
+            f"{path} is format {header['format']}, this version reads up to {FORMAT}: upgrade featurestore"
+        )
+    for name, mine in (("fingerprint", fingerprint), ("key", key), ("name", os.path.basename(path))):
+        if header[name] != mine:
+            raise ValueError(f"{name} is {header[name]!r}, not {mine!r}: the segment was moved here from elsewhere")
+    shape = tuple(array["shape"])
+    if str(shape[1]) != key.rsplit("/", 1)[1] and not key.endswith("/all"):
+        raise ValueError(f"rows have {shape[1]} frames, not those of the key")
+    rows_path = os.path.join(path, "rows")
+    if os.stat(rows_path).st_size != header["rows"]["bytes"]:
+        raise ValueError("size of `rows` differs from the one committed")
+    if shape[0] and os.stat(os.path.join(path, "c.0.0.0")).st_size != header["shard"]["bytes"]:
+        raise ValueError("size of `c.0.0.0` differs from the one committed")
+    with open(rows_path, "rb") as file:
+        table = file.read(shape[0] * RECORD.itemsize)
+    if hashlib.blake2b(table, digest_size=32).hexdigest() != header["rows"]["table_blake2b"]:
+        raise ValueError("the table in `rows` fails its digest")
+    records = np.frombuffer(table, RECORD)
+    dtype = {"float16": "<f2", "float32": "<f4"}[array["data_type"]]
+    return Segment(path, header, shape, dtype, records["crc"].astype(np.uint32)), records
+
+
+class SortedTable:
+    """Digest -> place for many rows: sorted numpy columns instead of a dict of bytes."""
+
+    def __init__(self, hi: Any, lo: Any, places: Any) -> None:
+        # Stable: of two rows with one digest the earlier segment's stays first, and the first wins.
+        order = np.argsort(hi, kind="stable")
+        self.hi = hi[order]
+        self.lo = lo[order]
+        self.places = places[order]
+        self.recent: Dict[bytes, int] = {}
+
+    def get(self, digest: bytes) -> Optional[int]:
+        hi = np.uint64(int.from_bytes(digest[:8], "big"))
+        lo = int.from_bytes(digest[8:], "big")
+        at = int(self.hi.searchsorted(hi))
+        while at < len(self.hi) and self.hi[at] == hi:
+            if self.lo[at] == lo:
+                return int(self.places[at])
+            at += 1
+        return self.recent.get(digest)
+
+    def setdefault(self, digest: bytes, place: int) -> None:
+        if self.get(digest) is None:
+            self.recent[digest] = place
+
+    def __len__(self) -> int:
+        same = (self.hi[1:] == self.hi[:-1]) & (self.lo[1:] == self.lo[:-1])
+        return len(self.hi) - int(np.count_nonzero(same)) + len(self.recent)
+
+
+class _Snapshot:
+    """What a reader knows of the disk.  It only grows by later segments; anything else makes a new one."""
+
+    __slots__ = ("by_name", "memo", "segments", "table")
+
+    def __init__(self, by_name: Dict[str, Segment], segments: List[Segment], table: Any) -> None:
+        self.by_name = by_name  # all that are on disk and sound, replaced ones too
+        self.segments = segments  # those that count, in name order
+        self.table: Any = table  # digest -> number of the segment << 32 | row
+        self.memo: Dict[str, Place] = {}
+
+    def find(self, id: str) -> Optional[Place]:
+        at = self.table.get(id_digest(id))
+        if at is None:
+            return None
+        if len(self.memo) >= MEMO_IDS:
+            self.memo.clear()
+        place = self.memo[id] = (self.segments[at >> 32], at & 0xFFFFFFFF)
+        return place
+
+
+class Reader:
+    """The rows of one recipe, as they were at the last `refresh`.  Touches no disk until it is used."""
+
+    def __init__(self, path: str, key: str) -> None:
+        self.path = path
+        self.key = key
+        self.fingerprint = os.path.basename(path)
+        self.problems: Dict[str, str] = {}  # segment name -> what is wrong with it
+        self._skipped: Set[str] = set()
+        self._bad_rows: Dict[str, Set[int]] = {}
+        self._snapshot: Optional[_Snapshot] = None
+        self._mtime_ns = -1
+        self._mapped = False
+        self._looked_at_mount = False
+
+    def __getstate__(self) -> Dict[str, str]:
+        return {"path": self.path, "key": self.key}
+
+    def __setstate__(self, state: Dict[str, str]) -> None:
+        self.__init__(state["path"], state["key"])  # type: ignore[misc]
+
+    # -- finding -------------------------------------------------------------------------------
+
+    def find(self, id: str) -> Optional[Place]:
+        """(segment, row) of a sample, or None."""
+        snapshot = self._snapshot or self._load()
+        return snapshot.memo.get(id) or snapshot.find(id)
+
+    def __contains__(self, id: str) -> bool:
+        return self.find(id) is not None
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len((self._snapshot or self._load()).table)
+
+    @property
+    def segments(self) -> List[Segment]:
+        """The segments that count, in name order; replaced ones are left out."""
+        return (self._snapshot or self._load()).segments
+
+    @property
+    def replaced(self) -> List[Segment]:
+        """Segments still on disk that another one replaces, in name order."""
+        snapshot = self._snapshot or self._load()
+        counted = {segment.name for segment in snapshot.segments}
+        return [snapshot.by_name[name] for name in sorted(snapshot.by_name) if name not in counted]
+
+    @property
+    def row_type(self) -> Optional[Tuple[Tuple[int, int], Any]]:
+        """((n_frames, dim), dtype) of the first segment, or None while nothing was ever stored."""
+        snapshot = self._snapshot or self._load()
+        for name in sorted(snapshot.by_name):
+            return snapshot.by_name[name].shape, snapshot.by_name[name].dtype
+        return None
+
+    def rows(self, of: Optional[Sequence[Segment]] = None) -> Iterator[Tuple[Dict[str, Any], Segment, int]]:
+        """(line, segment, row) of every sample, or of those in some segments; line["id"] is the sample's."""
+        snapshot = self._snapshot or self._load()
+        segments = list(snapshot.segments)
+        all_count = sum(segment.n for segment in segments) == len(snapshot.table)
+        for number, segment in enumerate(segments):
+            if of is not None and segment not in of:
+                continue
+            for row, line in enumerate(segment.lines()):
+                if all_count or snapshot.table.get(id_digest(line["id"])) == (number << 32 | row):
+                    yield line, segment, row
+
+    def ids(self) -> List[str]:
+        """Sorted by code point."""
+        return sorted(line["id"] for line, _, _ in self.rows())
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def get(self, id: str) -> Any:
+        """A fresh, writable (n_frames, dim) array of the stored dtype, or None."""
+        snapshot = self._snapshot or self._load()
+        place = snapshot.memo.get(id) or snapshot.find(id)
+        if place is None:
+            return None
+        segment, row = place
+        try:
+            return segment.read(row, self._mapped)
+        except (OSError, BadRowError) as error:
+            self.recover(error)
+            return self.get(id)
+
+    def get_many(self, ids: Sequence[str], out: Any = None) -> Any:
+        """(N, n_frames, dim) in the order of the request, or a list where the number of rows varies.
+
+        Raises LookupError naming an id that is not stored.
+        """
+        found = [self.find(id) for id in ids]
+        places = [place for place in found if place is not None]
+        if len(places) < len(found):
+            absent = [id for id, place in zip(ids, found) if place is None]
+            raise LookupError(f"{len(absent)} of {len(ids)} ids are not stored, e.g. {absent[0]!r}")
+        try:
+            return self.fill(places, self.empty(len(ids)) if out is None else out)
+        except (OSError, BadRowError) as error:
+            self.recover(error)
+            return self.get_many(ids, out)
+
+    def empty(self, n: int) -> Any:
+        """What `fill` takes: an array (n, n_frames, dim), or a list where the number of rows varies."""
+        if self.key.endswith("/all"):
+            return [None] * n
+        shape, dtype = self.row_type or ((0, 0), np.dtype("f4"))
+        return np.empty((n, *shape), dtype)
+
+    def fill(self, places: Sequence[Place], out: Any, slots: Optional[Sequence[int]] = None) -> Any:
+        """Rows at `places` into out[slots] (by default 0, 1, ...); returns `out`."""
+        groups: Dict[Segment, Tuple[List[int], List[Any]]] = {}
+        for slot, (segment, row) in zip(range(len(places)) if slots is None else slots, places):
+            group = groups.get(segment)
+            if group is None:
+                group = groups[segment] = ([], [])
+            if out[slot] is None:
+                out[slot] = np.empty(segment.shape, segment.dtype)
+            group[0].append(row)
+            group[1].append(out[slot])
+        for segment, (rows, outs) in groups.items():
+            segment.read_rows(rows, outs, self._mapped)
+        return out
+
+    def recover(self, error: Exception) -> None:
+        """After an error of a read: leave out what is damaged, look at the disk again; or raise the error."""
+        if isinstance(error, BadRowError):
+            name = error.segment.name
+            if error.row is None:
+                self._skip(name, str(error))
+            elif error.row in self._bad_rows.setdefault(name, set()):
+                raise error
+            else:
+                logger.warning("%s; its sample counts as missing; run `fstore verify --full`", error)
+                self._bad_rows[name].add(error.row)
+                self.problems[name] = str(error)
+            self._load()
+        elif isinstance(error, OSError) and error.errno in GONE:
+            for segment in self.segments:
+                segment.close()
+            if not self.refresh(force=True):
+                raise error
+        else:
+            raise error
+
+    # -- looking at the disk -------------------------------------------------------------------
+
+    def refresh(self, force: bool = False) -> bool:
+        """See what others committed; True if anything changed.  Cheap when the directory did not change."""
+        try:
+            mtime_ns = os.stat(os.path.join(self.path, "segments")).st_mtime_ns
+        except FileNotFoundError:
+            mtime_ns = -1
+        before = self._snapshot
+        # A second commit within the clock tick of the first leaves the same mtime.
+        if before is not None and not force and mtime_ns == self._mtime_ns and time.time_ns() - mtime_ns > YOUNG_NS:
+            return False
+        names = [segment.name for segment in before.segments] if before is not None else None
+        return [segment.name for segment in self._load().segments] != names
+
+    def _load(self) -> _Snapshot:
+        folder = os.path.join(self.path, "segments")
+        names: Set[str] = set()
+        mtime_ns = -1
+        try:
+            # Before the listing: what is committed after it changes the mtime again.
+            mtime_ns = os.stat(folder).st_mtime_ns
+            names = {entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)}
+        except FileNotFoundError:
+            pass
+        if names and not self._looked_at_mount:
+            self._mapped = not _on_network(self.path)
+            self._looked_at_mount = True
+        before = self._snapshot
+        known = before.by_name if before is not None else {}
+        opened: Dict[str, Tuple[Segment, Any]] = {}
+        for name in sorted(names.difference(known, self._skipped)):
+            self._open(os.path.join(folder, name), name, opened)
+        self._refuse_other_types(known, opened)
+        self._mtime_ns = mtime_ns
+        if before is not None and self._grow(before, names, opened):
+            return before
+        for name in names & set(known) - self._skipped:
+            opened[name] = (known[name], known[name].records())
+        replaced = {name for segment, _ in opened.values() for name in segment.replaces}
+        counted = [opened[name] for name in sorted(opened) if name not in replaced]
+        by_name = {name: segment for name, (segment, _) in opened.items()}
+        self._snapshot = _Snapshot(by_name, [segment for segment, _ in counted], self._table(counted))
+        return self._snapshot
+
+    def _open(self, path: str, name: str, opened: Dict[str, Tuple[Segment, Any]]) -> None:
+        try:
+            opened[name] = open_segment(path, self.fingerprint, self.key)
+        except UnknownFormatError:
+            raise
+        except FileNotFoundError as error:
+            if os.path.isdir(path):  # else it was removed after the listing: nothing is wrong
+                self._skip(name, f"{os.path.basename(error.filename or '')} is missing")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._skip(name, str(error))
+
+    def _refuse_other_types(self, known: Dict[str, Segment], opened: Dict[str, Tuple[Segment, Any]]) -> None:
+        """All rows have the dtype and dim of the first segment: a batch is one array."""
+        segments = dict(known)
+        segments.update({name: segment for name, (segment, _) in opened.items()})
+        for name in sorted(segments):
+            first = segments[min(segments)]
+            mine = (segments[name].dtype, segments[name].shape[1])
+            if mine != (first.dtype, first.shape[1]) and name in opened:
+                del opened[name]
+                self._skip(name, f"dtype and dim {mine} are not those of the recipe's first segment")
+
+    def _skip(self, name: str, why: str) -> None:
+        logger.warning("segment %s of %s: %s; its samples count as missing; run `fstore verify`", name, self.path, why)
+        self.problems[name] = why
+        self._skipped.add(name)
+
+    def _grow(self, before: _Snapshot, names: Set[str], opened: Dict[str, Tuple[Segment, Any]]) -> bool:
+        """Add later segments to the snapshot in place: what each commit of another process comes to."""
+        last = before.segments[-1].name if before.segments else ""
+        plain = all(name > last and not segment.replaces for name, (segment, _) in opened.items())
+        if not plain or self._bad_rows or not names.issuperset(before.by_name) or self._skipped & set(before.by_name):
+            return False
+        if sum(segment.n for segment, _ in opened.values()) > DICT_ROWS // 10:
+            return False
+        for name, (segment, records) in sorted(opened.items()):
+            before.segments.append(segment)  # first: another thread may find its rows at once
+            before.by_name[name] = segment
+            places = np.arange(segment.n, dtype=np.int64) | (len(before.segments) - 1) << 32
+            for digest, place in zip(_digests(records), places.tolist()):
+                before.table.setdefault(digest, place)
+        return True
+
+    def _table(self, counted: List[Tuple[Segment, Any]]) -> Any:
+        parts, places = [], []
+        for number, (segment, records) in enumerate(counted):
+            rows = np.arange(segment.n, dtype=np.int64)
+            bad = self._bad_rows.get(segment.name)
+            if bad:
+                rows = np.setdiff1d(rows, np.array(sorted(bad)))
+            parts.append(records[["hi", "lo"]][rows])
+            places.append(rows | number << 32)
+        if not counted:
+            return {}
+        all_digests, all_places = np.concatenate(parts), np.concatenate(places)
+        if len(all_places) > DICT_ROWS:
+            return SortedTable(all_digests["hi"].astype("u8"), all_digests["lo"].astype("u8"), all_places)
+        # From last to first, so that the first segment's row is the one that stays.
+        return dict(zip(reversed(_digests(all_digests)), reversed(all_places.tolist())))
+
+
+def _digests(records: Any) -> List[bytes]:
+    raw = np.stack([records["hi"], records["lo"]], axis=1).astype(">u8").tobytes()
+    return [raw[at : at + 16] for at in range(0, len(raw), 16)]
+
+
+def open_key(root: str, key: str, recipe: Optional[str] = None) -> Reader:
+    """Reader of one key of a store.  `recipe` is a prefix of the fingerprint; needed where there are several.
+
+    Raises LookupError when nothing is stored under the key, or when the recipe is not clear.
+    """
+    folder = os.path.join(root, "data", *key.split("/"))
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    except FileNotFoundError:
+        names = []
+    found = [name for name in names if name.startswith(recipe or "")]
+    if len(found) != 1:
+        raise LookupError(f"{key} has {len(found)} recipes in {root!r}: {', '.join(found) or 'none'}; pass recipe=")
+    return Reader(os.path.join(folder, found[0]), key)
+
+
+def _on_network(path: str) -> bool:
+    """Whether the kernel may hand out stale or vanishing pages for a map of this path."""
+    try:
+        with open("/proc/self/mountinfo") as file:
+            mounts = [line.split() for line in file]
+    except OSError:
+        return False
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    kinds = [fields[fields.index("-") + 1] for fields in mounts if fields[2] == wanted]
+    return any(kind.startswith(NETWORK) for kind in kinds)
+
+
+def _warn_unchecked() -> None:
+    global _warned_unchecked
+    if not _warned_unchecked:
+        _warned_unchecked = True
+        warnings.warn("google_crc32c is not installed: rows are returned unchecked", RuntimeWarning, stacklevel=4)

@@ -1,0 +1,246 @@
+"""Replace segments: overwrite, delete, compact, quarantine and gc are one mechanism.
+
+A segment may name others that it `replaces`; readers leave those out from the moment it is visible.
+`replaces` is transitive: it also names what the replaced ones replaced and is still on disk, so that
+removing one never brings back another's rows.  Callers hold the recipe's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import CorruptSegmentError
+from featurestore.reader import BadRowError, Reader, Segment, id_digest
+from featurestore.recipe import Recipe
+from featurestore.segment import Place, Rows, commit, encode_line, explain, fsync_dir
+
+GRACE_S = 900.0  # how long a replaced segment stays for readers that opened before
+MAX_BYTES = 1 << 30  # of one segment
+MAX_SEGMENTS = 256  # above this extract compacts at its end
+_BLOCK_ROWS = 256
+_DIGEST = np.dtype([("hi", ">u8"), ("lo", ">u8")])
+
+Kept = tuple[Segment, int, dict[str, Any]]  # segment, row, line
+
+
+def rewrite(place: Place, recipe: Recipe, reader: Reader, drop: Collection[str], new: Sequence[Rows] = ()) -> None:
+    """Drop the rows of some ids, wherever they are stored, and add `new` ones in the same step."""
+    digests = np.frombuffer(b"".join(map(id_digest, drop)), _DIGEST)
+    affected = [segment for segment in reader.segments if np.isin(digests["hi"], segment.records()["hi"]).any()]
+    survivors = [(segment, row, line) for line, segment, row in reader.rows(affected) if line["id"] not in drop]
+    _replace(place, recipe, reader, affected, survivors, new)
+
+
+def compact(place: Place, recipe: Recipe, reader: Reader, codec: str | None = None) -> int:
+    """Merge segments into as few as fit; how many were merged.
+
+    Only rows that are visible are taken: each id is then in one segment only, and which of two
+    copies counts does not depend on the order of names any more.
+    """
+    by_shape: dict[tuple[int, int], list[Segment]] = {}
+    for segment in reader.segments:
+        by_shape.setdefault(segment.shape, []).append(segment)
+    groups: list[list[Segment]] = []
+    for same in by_shape.values():
+        size = MAX_BYTES
+        for segment in same:
+            if size + segment.n * segment.pitch > MAX_BYTES:
+                groups.append([])
+                size = 0
+            groups[-1].append(segment)
+            size += segment.n * segment.pitch
+    todo = [group for group in groups if len(group) > 1 or group[0].codec != codec]
+    chosen = {segment: number for number, group in enumerate(todo) for segment in group}
+    kept: list[list[Kept]] = [[] for _ in todo]
+    if todo:
+        for line, segment, row in reader.rows(list(chosen)):
+            kept[chosen[segment]].append((segment, row, line))
+    for group, survivors in zip(todo, kept, strict=True):
+        _replace(place, recipe, reader, group, survivors, codec=codec)
+    return sum(map(len, todo))
+
+
+def quarantine(place: Place, recipe: Recipe, reader: Reader) -> list[str]:
+    """Move damaged segments aside, keeping the sound rows in their place; the names of those moved."""
+    damaged = sorted(reader.problems)
+    partly = [segment for segment in reader.segments if segment.name in damaged]
+    if partly:
+        _replace(place, recipe, reader, partly, list(_sound_rows(reader, partly)))
+    folder = place.house / "quarantine"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in damaged:
+        if (place.segments / name).is_dir():
+            os.rename(place.segments / name, folder / name)
+    fsync_dir(folder)
+    fsync_dir(place.segments)
+    return damaged
+
+
+def gc(place: Place, reader: Reader, grace_s: float = GRACE_S) -> int:
+    """Remove replaced segments and staging left by killed writers, once older than the grace; how many.
+
+    Oldest generation first, each made durable before the next: a replacing segment must not go
+    while a crash could bring back what it replaces.
+    """
+    now = time.time()
+    on_disk = {entry.name for entry in os.scandir(place.segments)} if place.segments.is_dir() else set()
+    replacing = {segment.name: set(segment.replaces) & on_disk for segment in [*reader.replaced, *reader.segments]}
+    due = {name for by, names in replacing.items() if now - _mtime(place, by) >= grace_s for name in names}
+    count = 0
+    while due:
+        generation = {name for name in due if not replacing.get(name, set()) & due}
+        count += _remove(place, generation)
+        due -= generation
+        on_disk -= generation
+    empty = {
+        segment.name
+        for segment in reader.segments
+        if segment.n == 0 and not set(segment.replaces) & on_disk and now - _mtime(place, segment.name) >= grace_s
+    }
+    count += _remove(place, empty)
+    staged = place.house / "tmp"
+    for entry in os.scandir(staged) if staged.is_dir() else ():
+        # A writer may be at work on what is young, whatever grace readers are given.
+        wait_s = grace_s if entry.name.startswith("gc-") else max(grace_s, GRACE_S)
+        if now - entry.stat(follow_symlinks=False).st_mtime >= wait_s:
+            _remove_tree(entry.path)
+            count += 1
+    return count
+
+
+def _replace(
+    place: Place,
+    recipe: Recipe,
+    reader: Reader,
+    old: Sequence[Segment],
+    survivors: Sequence[Kept],
+    new: Sequence[Rows] = (),
+    codec: str | None = None,
+) -> None:
+    on_disk = {segment.name: segment for segment in [*reader.replaced, *reader.segments]}
+    names = {segment.name for segment in old}
+    names |= {name for segment in old for name in segment.replaces if name in on_disk}
+    # The first one's time: against copies that others commit meanwhile, the answer stays the same.
+    time_ns = int(min(segment.name for segment in old)[:20]) if old else None
+    groups: dict[tuple[int, int], list[Kept]] = {}
+    for kept in survivors:
+        groups.setdefault(kept[0].shape, []).append(kept)
+    batches = list(new)
+    for shape, group in groups.items():
+        batches.append(_rows_of(shape, group))
+    batches = _joined(batches)
+    if not batches and old:
+        batches = [Rows(old[0].shape, old[0].dtype, [], [], [])]
+    # Where rows per sample vary there are several batches; until the last one is visible, all of them
+    # are only second copies of what the old segments still hold.
+    for number, batch in enumerate(batches):
+        last = number == len(batches) - 1
+        commit(place, recipe, batch, replaces=sorted(names) if last else (), codec=codec, time_ns=time_ns)
+    reader.refresh(force=True)
+
+
+def _rows_of(shape: tuple[int, int], group: Sequence[Kept]) -> Rows:
+    lines = [encode_line(line) for _, _, line in group]
+    ids = [line["id"] for _, _, line in group]
+    return Rows(shape, group[0][0].dtype, lines, ids, _Blocks(group))
+
+
+def _joined(batches: Sequence[Rows]) -> list[Rows]:
+    """Batches of one row count made one, so that the common case is a single commit."""
+    by_shape: dict[tuple[int, int], Rows] = {}
+    for batch in batches:
+        before = by_shape.get(batch.shape)
+        if before is not None:
+            batch = replace(
+                before,
+                lines=[*before.lines, *batch.lines],
+                ids=[*before.ids, *batch.ids],
+                blocks=_Chain([before.blocks, batch.blocks]),
+            )
+        by_shape[batch.shape] = batch
+    return list(by_shape.values())
+
+
+@dataclass(frozen=True)
+class _Chain:
+    parts: Sequence[Any]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for part in self.parts:
+            yield from part
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Rows read from segments, some at a time: a merge needs memory for one block, not for a gigabyte."""
+
+    group: Sequence[Kept]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for start in range(0, len(self.group), _BLOCK_ROWS):
+            part = self.group[start : start + _BLOCK_ROWS]
+            block = np.empty((len(part), *part[0][0].shape), part[0][0].dtype)
+            for out, (segment, row, _) in zip(block, part, strict=True):
+                # Every time, also where a reader has checked it before: what is written again must be right.
+                segment.checked[row] = 0
+                try:
+                    segment.read_rows([row], [out], False)
+                except BadRowError as error:
+                    raise CorruptSegmentError(
+                        f"{error}; nothing was replaced; run `fstore verify --full --repair` first"
+                    ) from error
+            yield block
+
+
+def _sound_rows(reader: Reader, partly: Sequence[Segment]) -> Iterator[Kept]:
+    for segment in partly:
+        for row in range(segment.n):
+            segment.checked[row] = 0
+            try:
+                line = segment.line(row)
+                segment.read_rows([row], [np.empty(segment.shape, segment.dtype)], False)
+            except BadRowError:
+                continue
+            if reader.find(line["id"]) == (segment, row):
+                yield segment, row, line
+
+
+def _mtime(place: Place, name: str) -> float:
+    try:
+        return os.stat(place.segments / name / "zarr.json").st_mtime
+    except FileNotFoundError:
+        return time.time()
+
+
+def _remove(place: Place, names: Collection[str]) -> int:
+    """Out of sight by a rename, which is atomic; only then file by file."""
+    if not names:
+        return 0
+    trash = place.house / "tmp"
+    trash.mkdir(parents=True, exist_ok=True)
+    moved = []
+    try:
+        for name in sorted(names):
+            os.rename(place.segments / name, trash / f"gc-{name}")
+            moved.append(trash / f"gc-{name}")
+        fsync_dir(place.segments)
+    except OSError as error:
+        raise explain(error, f"cannot remove replaced segments of {place.key}") from error
+    for path in moved:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(moved)
+
+
+def _remove_tree(path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        os.unlink(path)

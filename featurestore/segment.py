@@ -1,0 +1,376 @@
+"""Commit one immutable segment: a Zarr v3 array in three files that appears at once or not at all.
+
+The order of the steps is the promise: staging, shard, rows, sealed zarr.json, each fsynced, then one
+rename into `segments/`, then the fsync that makes the rename durable.  `docs/format.md` has the bytes.
+Everything is written with `os` calls in this file and in `replacement.py`, so that tests can make
+each of them fail.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+import featurestore
+from featurestore.errors import CommitUncertainError, InvalidKeyError, ReadOnlyError, StoreError
+from featurestore.key import FeatureKey
+from featurestore.reader import CHUNK_INDEX, FORMAT, RECORD, SEAL_SIZE, id_digest, seal_of
+from featurestore.recipe import Recipe
+
+crc32c = google_crc32c.value
+SHARD_FILE = "c.0.0.0"
+BLOCK_BYTES = 32 << 20  # written at a time: bounds the memory that a commit needs beside the values
+_durable: set[str] = set()  # recipe directories whose levels this process has fsynced
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one recipe of one key lives under a store's root."""
+
+    root: Path
+    key: FeatureKey
+    fingerprint: str
+
+    @property
+    def recipe_dir(self) -> Path:
+        return self.root.joinpath("data", *self.key.parts, self.fingerprint)
+
+    @property
+    def segments(self) -> Path:
+        return self.recipe_dir / "segments"
+
+    @property
+    def house(self) -> Path:
+        """Housekeeping, outside the Zarr tree but on the same file system, so that rename works."""
+        return self.root.joinpath(".fstore", *self.key.parts, self.fingerprint)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to commit: `blocks` yields arrays (k, n_frames, dim) that together have len(lines) rows."""
+
+    shape: tuple[int, int]
+    """(n_frames, dim)"""
+    dtype: np.dtype[Any]
+    """float16 | float32"""
+    lines: Sequence[bytes]
+    """one JSON object per row, see `row_line`"""
+    ids: Sequence[str]
+    blocks: Iterable[NDArray[Any]]
+
+
+def row_line(
+    id: str,
+    frame_indices: NDArray[np.int64] | None,
+    timestamps_s: NDArray[np.float64] | None,
+    provenance: Mapping[str, Any] | None,
+) -> bytes:
+    """What is kept beside the values of a row."""
+    line: dict[str, Any] = {"id": id}
+    if frame_indices is not None:
+        line["frame_indices"] = frame_indices.tolist()
+    if timestamps_s is not None:
+        line["timestamps_s"] = timestamps_s.tolist()
+    if provenance is not None:
+        line["provenance"] = dict(provenance)
+    return encode_line(line)
+
+
+def encode_line(line: Mapping[str, Any]) -> bytes:
+    """A row's line as bytes.  Raises ValueError for what JSON cannot hold."""
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def commit(
+    place: Place,
+    recipe: Recipe | Mapping[str, Any],
+    rows: Rows,
+    *,
+    replaces: Sequence[str] = (),
+    codec: str | None = None,
+    time_ns: int | None = None,
+    made_with: Mapping[str, Any] | None = None,
+) -> str:
+    """Write one segment, durable when this returns; its name.
+
+    Raises StoreError when nothing was stored, CommitUncertainError when that cannot be told.
+    """
+    name = f"{time.time_ns() if time_ns is None else time_ns:020d}-{uuid.uuid4().hex}"
+    staging = place.house / "tmp" / name
+    try:
+        ensure_levels(place, Recipe.of(recipe))
+        os.makedirs(staging.parent, exist_ok=True)
+        os.mkdir(staging)
+        shard, crcs = _write_shard(staging / SHARD_FILE, rows, codec)
+        header = {
+            "format": FORMAT,
+            "name": name,
+            "key": str(place.key),
+            "fingerprint": place.fingerprint,
+            "codec": codec,
+            "shard": shard,
+            "rows": _write_rows(staging / "rows", rows, crcs),
+            "replaces": sorted(replaces),
+            "made_with": {**_made_with(), **(made_with or {})},
+        }
+        write_file(staging / "zarr.json", [_sealed(_array_document(rows, codec, header))])
+        fsync_dir(staging)
+        os.rename(staging, place.segments / name)
+    except BaseException as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise explain(error, f"cannot commit {len(rows.ids)} rows of {place.key}: nothing was stored") from error
+        raise
+    try:
+        fsync_dir(place.segments)
+    except OSError as error:
+        raise CommitUncertainError(
+            error.errno or errno.EIO,
+            f"rows of {place.key} were renamed into place, but {error.strerror} while making that durable; "
+            "look again before writing them once more",
+            str(place.segments / name),
+        ) from error
+    return name
+
+
+def _write_shard(path: Path, rows: Rows, codec: str | None) -> tuple[dict[str, Any], NDArray[np.uint32]]:
+    """The shard: [payload | crc32c] per row, then the index of a Zarr v3 shard.  Also the checksums."""
+    if not rows.ids:
+        return {"bytes": 0, "blake2b": None}, np.empty(0, np.uint32)
+    index = np.empty(len(rows.ids), CHUNK_INDEX)
+    crcs = np.empty(len(rows.ids), np.uint32)
+    payload = rows.shape[0] * rows.shape[1] * rows.dtype.itemsize
+    digest = hashlib.blake2b(digest_size=32)
+    at = offset = 0
+    fd = _create(path)
+    try:
+        for block in rows.blocks:
+            step = max(1, BLOCK_BYTES // (payload + 4))
+            for start in range(0, len(block), step):
+                part = np.ascontiguousarray(block[start : start + step], rows.dtype)
+                if codec is None:
+                    buffer = np.empty((len(part), payload + 4), np.uint8)
+                    buffer[:, :payload] = part.reshape(len(part), -1).view(np.uint8)
+                    own = np.fromiter((crc32c(row) for row in part), np.uint32, len(part))
+                    buffer[:, payload:] = own.astype("<u4").view(np.uint8).reshape(-1, 4)
+                    sizes = np.full(len(part), payload + 4, np.uint64)
+                    data: Any = buffer.reshape(-1)
+                else:
+                    frames = [_deflate(row, codec) for row in part]
+                    own = np.fromiter((crc32c(frame) for frame in frames), np.uint32, len(part))
+                    sizes = np.fromiter(map(len, frames), np.uint64, len(part))
+                    data = b"".join(frames)
+                index["size"][at : at + len(part)] = sizes
+                index["offset"][at : at + len(part)] = offset + np.cumsum(sizes) - sizes
+                crcs[at : at + len(part)] = own
+                at += len(part)
+                offset += int(sizes.sum())
+                digest.update(data)
+                _write(fd, data)
+        if at != len(rows.ids):
+            raise ValueError(f"{at} rows were given for {len(rows.ids)} ids")
+        tail = index.tobytes()
+        tail += crc32c(tail).to_bytes(4, "little")
+        digest.update(tail)
+        _write(fd, tail)
+        _fsync(fd)
+    finally:
+        os.close(fd)
+    return {"bytes": offset + len(tail), "blake2b": digest.hexdigest()}, crcs
+
+
+def _deflate(row: NDArray[Any], codec: str) -> bytes:
+    from numcodecs import Zstd  # only `fstore compact --codec zstd` needs it
+
+    if codec != "zstd":
+        raise StoreError(f"codec {codec!r} is not one of: zstd")
+    return bytes(Zstd(level=3, checksum=True).encode(row))
+
+
+def _write_rows(path: Path, rows: Rows, crcs: NDArray[np.uint32]) -> dict[str, Any]:
+    records = np.empty(len(rows.ids), RECORD)
+    digests = np.frombuffer(b"".join(map(id_digest, rows.ids)), [("hi", ">u8"), ("lo", ">u8")])
+    records["hi"], records["lo"], records["crc"] = digests["hi"], digests["lo"], crcs
+    sizes = np.fromiter(map(len, rows.lines), np.uint64, len(rows.lines))
+    records["line"] = records.nbytes + np.cumsum(sizes) - sizes
+    records["line_crc"] = np.fromiter(map(crc32c, rows.lines), np.uint32, len(rows.lines))
+    table, text = records.tobytes(), b"".join(rows.lines)
+    write_file(path, [table, text])
+    return {
+        "bytes": len(table) + len(text),
+        "blake2b": hashlib.blake2b(table + text, digest_size=32).hexdigest(),
+        "table_blake2b": hashlib.blake2b(table, digest_size=32).hexdigest(),
+    }
+
+
+def _array_document(rows: Rows, codec: str | None, header: Mapping[str, Any]) -> dict[str, Any]:
+    n, inner = len(rows.ids), [1, *rows.shape]
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    zstd = {"name": "zstd", "configuration": {"level": 3, "checksum": True}}
+    sharding = {
+        "chunk_shape": inner,
+        "codecs": [little, {"name": "crc32c"} if codec is None else zstd],
+        "index_codecs": [little, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [n, *rows.shape],
+        "data_type": rows.dtype.name,
+        # A segment of no rows has no shard, but a chunk of zero rows is not allowed.
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(n, 1), *rows.shape]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": "NaN",
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": {"featurestore": {**header, "seal": "0" * SEAL_SIZE}},
+        "storage_transformers": [],
+    }
+
+
+def _sealed(document: Mapping[str, Any]) -> bytes:
+    raw = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    blank, seal = seal_of(raw)
+    at = raw.rfind(blank)
+    return raw[:at] + seal + raw[at + SEAL_SIZE :]
+
+
+def _made_with() -> dict[str, Any]:
+    return {
+        "featurestore": featurestore.__version__,
+        "numpy": np.__version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "host": socket.gethostname(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+# -- levels ------------------------------------------------------------------------------------
+
+
+def ensure_levels(place: Place, recipe: Recipe) -> None:
+    """Create what is missing above `segments/`, top down, durable, each level a Zarr group."""
+    if str(place.recipe_dir) in _durable and place.segments.is_dir():
+        return
+    missing = [folder for folder in (place.root, *place.root.parents) if not folder.exists()]
+    os.makedirs(place.root, exist_ok=True)
+    for folder in reversed(missing):
+        fsync_dir(folder.parent)
+    os.makedirs(place.house / "tmp", exist_ok=True)
+    level = place.root
+    for part in ("data", *place.key.parts, place.fingerprint, "segments"):
+        _refuse_other_case(level, part)
+        level = level / part
+        if not level.is_dir():
+            try:
+                os.mkdir(level)
+            except FileExistsError:
+                pass  # another process was faster
+        attributes: dict[str, Any] = {}
+        if level == place.recipe_dir:
+            attributes = {"featurestore": {"format": FORMAT, "key": str(place.key), "recipe": recipe.data}}
+        _ensure_group(level, attributes, place.house / "tmp")
+        # Also where the level was there: another process may have made it and not yet fsynced it,
+        # and what is acknowledged below it must not be lost with it.
+        fsync_dir(level)
+        fsync_dir(level.parent)
+    _durable.add(str(place.recipe_dir))
+
+
+def _ensure_group(level: Path, attributes: Mapping[str, Any], tmp: Path) -> None:
+    document = level / "zarr.json"
+    if document.exists():
+        return
+    content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    raw = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    staged = tmp / f"{uuid.uuid4().hex}.json"
+    try:
+        write_file(staged, [raw])
+        # Two writers rename the same bytes over each other: the content follows from the path.
+        os.rename(staged, document)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+
+
+def _refuse_other_case(parent: Path, part: str) -> None:
+    """Two names that differ only in case would be one directory on some file systems."""
+    try:
+        names = os.listdir(parent)
+    except FileNotFoundError:
+        return
+    if part not in names:
+        for name in names:
+            if name.lower() == part.lower():
+                raise InvalidKeyError(f"{part!r} differs only in case from {name!r}, which is already in {parent}")
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def write_file(path: Path, parts: Sequence[bytes]) -> None:
+    """A new file with this content, fsynced."""
+    fd = _create(path)
+    try:
+        for part in parts:
+            _write(fd, part)
+        _fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+
+def _write(fd: int, data: Any) -> None:
+    rest = memoryview(data)
+    while rest:  # a write may be short
+        rest = rest[os.write(fd, rest) :]
+
+
+def _fsync(fd: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl  # not on every platform
+
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync alone does not reach the disk there
+    else:
+        os.fsync(fd)
+
+
+def fsync_dir(path: Path) -> None:
+    """Make names created in, or renamed into, a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def explain(error: OSError, what: str) -> StoreError:
+    """The system's error in our words: what did not happen, where, and what to do."""
+    path = str(error.filename or "")
+    kind: type[StoreError] = StoreError
+    advice = "look at the path"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        kind, advice = ReadOnlyError, "make the directory writable, or open the store with read_only=True"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "free some space and run it again: what was acknowledged before is safe"
+    elif error.errno == errno.EXDEV:
+        advice = "`data` and `.fstore` of a store must be on one file system"
+    return kind(error.errno or errno.EIO, f"{what}: {error.strerror or error}; {advice}", path)

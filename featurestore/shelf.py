@@ -1,0 +1,218 @@
+"""Shelf: one recipe of one key, opened for reading and writing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import replacement
+from featurestore.errors import ExistsError, FormatVersionError, RecipeMismatchError, UnknownRecipeError, ValuesError
+from featurestore.failures import Failures
+from featurestore.features import Features
+from featurestore.flight import Flight
+from featurestore.key import FeatureKey, check_id
+from featurestore.reader import FORMAT, Reader
+from featurestore.recipe import Recipe
+from featurestore.segment import Place, Rows, commit, row_line
+
+DTYPES = ("float16", "float32")
+
+
+class Shelf:
+    """The rows, locks and failure records of one recipe.  Touches no disk until it is used."""
+
+    def __init__(self, root: Path, key: FeatureKey, fingerprint: str, recipe: Recipe | None = None) -> None:
+        self.key = key
+        self.place = Place(root, key, fingerprint)
+        self.reader = Reader(str(self.place.recipe_dir), str(key))
+        self.flight = Flight(self.place.house / "locks")
+        self.failures = Failures(self.place.house / "failed", fingerprint)
+        self._recipe = recipe
+
+    @property
+    def fingerprint(self) -> str:
+        return self.place.fingerprint
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was given, else what is stored beside the segments."""
+        if self._recipe is None:
+            self._recipe = read_recipe(self.place)
+        return self._recipe
+
+    def put(
+        self, features: Mapping[str, Features], *, overwrite: bool = False, made_with: Mapping[str, Any] | None = None
+    ) -> int:
+        """Commit rows, durable when this returns; how many were not there before.
+
+        Ids that hold the same bits already are left alone; with other bits ExistsError, or a
+        replacement in one step where `overwrite` is true.
+        """
+        for id, item in features.items():
+            check_features(self.key, id, item)
+        self.reader.refresh()
+        self._check_type(features)
+        fresh, changed = self._compare(features)
+        if changed and not overwrite:
+            raise ExistsError(
+                f"{len(changed)} of {len(features)} samples, e.g. {next(iter(changed))!r}, are stored with other "
+                f"values under {self.key}@{self.fingerprint}; pass overwrite=True to replace them"
+            )
+        if fresh:
+            for rows in as_rows(fresh):
+                commit(self.place, self.recipe, rows, made_with=made_with)
+        if changed:
+            with self.flight.recipe():
+                self.reader.refresh(force=True)
+                replacement.rewrite(self.place, self.recipe, self.reader, set(changed), list(as_rows(changed)))
+        self.reader.refresh(force=True)
+        if self.failures.folder.is_dir():
+            self.failures.clear(list(features))
+        return len(fresh)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove the rows of these ids; how many were there."""
+        with self.flight.recipe():
+            self.reader.refresh(force=True)
+            present = {id for id in ids if id in self.reader}
+            if present:
+                replacement.rewrite(self.place, self.recipe, self.reader, present)
+        return len(present)
+
+    def compact(self, codec: str | None = None, grace_s: float = replacement.GRACE_S) -> int:
+        """Merge small segments, then remove replaced ones past the grace; how many were merged."""
+        with self.flight.recipe():
+            self.reader.refresh(force=True)
+            count = replacement.compact(self.place, self.recipe, self.reader, codec)
+            replacement.gc(self.place, self.reader, grace_s)
+        return count
+
+    def gc(self, grace_s: float = replacement.GRACE_S) -> int:
+        """Remove replaced segments and abandoned staging past the grace; how many."""
+        with self.flight.recipe():
+            self.reader.refresh(force=True)
+            count = replacement.gc(self.place, self.reader, grace_s)
+            self.reader.refresh(force=True)
+        return count
+
+    def quarantine(self) -> list[str]:
+        """Move damaged segments aside, keeping their sound rows; the names of those moved."""
+        with self.flight.recipe():
+            moved = replacement.quarantine(self.place, self.recipe, self.reader)
+        self.reader = Reader(self.reader.path, self.reader.key)
+        return moved
+
+    def _check_type(self, features: Mapping[str, Features]) -> None:
+        """dtype and dim of a recipe are those of its first segment, or of the first row here."""
+        stored = self.reader.row_type
+        for id, item in features.items():
+            mine = (item.values.shape[1], item.values.dtype)
+            theirs = (stored[0][1], stored[1]) if stored else mine
+            stored = stored or (item.values.shape, item.values.dtype)
+            if mine != theirs:
+                raise RecipeMismatchError(
+                    f"sample {id!r} has dim {mine[0]} and dtype {mine[1]}, but rows of {self.key}@{self.fingerprint} "
+                    f"have dim {theirs[0]} and dtype {theirs[1]}; put the dtype into the recipe, "
+                    "so that other numbers have another recipe"
+                )
+
+    def _compare(self, features: Mapping[str, Features]) -> tuple[dict[str, Features], dict[str, Features]]:
+        """(not stored yet, stored with other bits)."""
+        fresh, changed = {}, {}
+        for id, item in features.items():
+            before = self.reader.get(id)
+            if before is None:
+                fresh[id] = item
+            elif before.shape != item.values.shape or before.tobytes() != np.ascontiguousarray(item.values).tobytes():
+                changed[id] = item
+        return fresh, changed
+
+
+def read_recipe(place: Place) -> Recipe:
+    """The recipe stored in the group above the segments; its fingerprint must be the directory's name."""
+    path = place.recipe_dir / "zarr.json"
+    try:
+        stored = json.loads(path.read_bytes())["attributes"]["featurestore"]
+        if stored["format"] > FORMAT:
+            raise FormatVersionError(
+                f"{path} is format {stored['format']}, this version reads up to {FORMAT}: upgrade featurestore"
+            )
+        recipe = Recipe(stored["recipe"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, FormatVersionError):
+            raise
+        raise UnknownRecipeError(
+            f"{path} cannot be read as a recipe ({error}); run `fstore verify {place.key}`"
+        ) from error
+    if recipe.fingerprint != place.fingerprint or stored["key"] != str(place.key):
+        raise UnknownRecipeError(f"{path} holds another recipe than its place says; run `fstore verify {place.key}`")
+    return recipe
+
+
+def check_features(key: FeatureKey, id: str, item: Features) -> None:
+    """Whether features may be stored under a key; ValuesError says which sample, what, and what was expected."""
+    check_id(id)
+    values = item.values
+    if not isinstance(values, np.ndarray) or values.dtype.name not in DTYPES:
+        found = getattr(values, "dtype", type(values).__name__)
+        raise ValuesError(f"sample {id!r}: values are {found}, not an array of {' or '.join(DTYPES)}")
+    expected = "(n_frames, dim)" if key.n_frames == "all" else f"({key.n_frames}, dim)"
+    if values.ndim != 2 or 0 in values.shape or key.n_frames not in ("all", len(values)):
+        raise ValuesError(f"sample {id!r}: values are {values.shape}, not {expected} as {key} says")
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise ValuesError(f"sample {id!r}: {count} of {values.size} values are NaN or infinite")
+    for name, dtype in (("frame_indices", np.int64), ("timestamps_s", np.float64)):
+        column = getattr(item, name)
+        if column is None:
+            continue
+        if not isinstance(column, np.ndarray) or column.dtype != dtype or column.shape != values.shape[:1]:
+            found = (column.dtype, column.shape) if isinstance(column, np.ndarray) else type(column).__name__
+            raise ValuesError(f"sample {id!r}: {name} are {found}, not {np.dtype(dtype)} {values.shape[:1]}")
+        if not np.isfinite(column).all():
+            raise ValuesError(f"sample {id!r}: {name} hold NaN or infinite numbers; pass None where they are not known")
+    try:
+        json.dumps(item.provenance if item.provenance is None else dict(item.provenance), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValuesError(f"sample {id!r}: provenance is not a JSON object: {error}") from None
+
+
+def as_rows(features: Mapping[str, Features]) -> list[Rows]:
+    """Batches to commit: of one row count each, none above the size of a segment."""
+    groups: dict[tuple[int, ...], list[list[str]]] = {}
+    for id, item in features.items():
+        parts = groups.setdefault(item.values.shape, [[]])
+        if len(parts[-1]) * (item.values.nbytes + 4) > replacement.MAX_BYTES:
+            parts.append([])
+        parts[-1].append(id)
+    return [
+        Rows(
+            shape=(shape[0], shape[1]),
+            dtype=features[ids[0]].values.dtype,
+            lines=[
+                row_line(id, item.frame_indices, item.timestamps_s, item.provenance)
+                for id, item in ((id, features[id]) for id in ids)
+            ],
+            ids=ids,
+            blocks=_Stacked([features[id].values for id in ids]),
+        )
+        for shape, parts in groups.items()
+        for ids in parts
+    ]
+
+
+class _Stacked:
+    """Arrays as blocks of some rows, stacked when they are written."""
+
+    def __init__(self, values: Sequence[NDArray[Any]], rows: int = 256) -> None:
+        self.values = values
+        self.rows = rows
+
+    def __iter__(self) -> Any:
+        for start in range(0, len(self.values), self.rows):
+            yield np.stack(self.values[start : start + self.rows])

@@ -1,0 +1,390 @@
+"""FeatureStore: has the features of a sample, or makes them, or says why not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.catalog import Catalog, as_key
+from featurestore.errors import (
+    CorruptSegmentError,
+    FormatVersionError,
+    MissingFeatureError,
+    ReadOnlyError,
+    ValuesError,
+)
+from featurestore.failures import FailureRecord
+from featurestore.features import Failure, Features
+from featurestore.key import FeatureKey
+from featurestore.memory import MemoryTier
+from featurestore.miss import Found, Hit, Miss
+from featurestore.reader import BadRowError, UnknownFormatError
+from featurestore.recipe import Recipe
+from featurestore.shelf import Shelf
+from featurestore.stats import BYTES_READ, DISK_HITS, MEMORY_HITS, MISSES, Stats
+
+
+class Compute(Protocol):
+    """How a miss is made.  `Extractor` is one; so is any object with these two methods."""
+
+    def recipe(self, key: FeatureKey) -> Recipe | Mapping[str, Any]:
+        """What decides the numbers besides the key; cheap, asked once per key and store object."""
+
+    def __call__(self, key: FeatureKey, ids: Sequence[str]) -> Iterable[tuple[str, Features | Failure]]:
+        """Each id once, in any order, as soon as it is ready.  Raises only for what concerns all ids."""
+
+
+class FeatureStore:
+    """A directory of features.  Constructing one touches no disk and costs nothing.
+
+    root           the directory; a relative one is fixed to the working directory of now
+    compute        how misses are made; without it a miss is MissingFeatureError
+    memory_bytes   budget of the memory tier, 0 for none; memory_policy says which rows leave first
+    read_only      nothing is written: misses are computed and returned, counted as `not_kept`
+    recipes        {key: fingerprint prefix} to read where a key has several
+
+    What other processes delete or overwrite shows after `refresh()`; what they add shows at the next
+    miss.  A store object may be used by several threads, forked, and pickled.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        compute: Compute | None = None,
+        *,
+        memory_bytes: int = 0,
+        memory_policy: str = "lru",
+        read_only: bool = False,
+        recipes: Mapping[FeatureKey | str, str] | None = None,
+    ) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.compute = compute
+        self.read_only = read_only
+        self.pins = {str(key): prefix for key, prefix in (recipes or {}).items()}
+        self.stats = Stats()
+        self._memory_settings = (memory_bytes, memory_policy)
+        self._memory = MemoryTier(memory_bytes, memory_policy) if memory_bytes else None
+        self._catalog = Catalog(self.root, compute, self.pins)
+        self._last: tuple[FeatureKey | str | None, str | None, Shelf | None] = (None, None, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        memory_bytes, memory_policy = self._memory_settings
+        settings = {"memory_bytes": memory_bytes, "memory_policy": memory_policy, "read_only": self.read_only}
+        return {"root": self.root, "compute": self.compute, "recipes": self.pins, **settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state.pop("root"), state.pop("compute"), **state)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.root)!r}, read_only={self.read_only})"
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def get(self, key: FeatureKey | str, id: str, *, recipe: str | None = None) -> NDArray[Any]:
+        """(n_frames, dim): a fresh, writable array in the stored dtype, the same bits as stored.
+
+        Raises MissingFeatureError (not stored, no way to compute it), FailedSampleError (it cannot be
+        made), AmbiguousRecipeError, CorruptSegmentError.
+        """
+        last_key, last_recipe, shelf = self._last
+        if shelf is None or last_key is not key or last_recipe is not recipe:
+            shelf = self._catalog.shelf(key, recipe)
+            if shelf is None:
+                raise self._missing(key, [id], None)
+            self._last = (key, recipe, shelf)
+        if self._memory is None:
+            try:
+                values: NDArray[Any] | None = shelf.reader.get(id)
+            except (OSError, ValueError) as error:
+                raise _translated(error, id) from error
+            if values is not None:
+                counts = self.stats.counts()
+                counts[DISK_HITS] += 1
+                counts[BYTES_READ] += values.nbytes
+                return values
+        return self._get_all(shelf, [id])[id][0]
+
+    def get_features(self, key: FeatureKey | str, id: str, *, recipe: str | None = None) -> Features:
+        """The values of a sample with its frame indices, timestamps, provenance, recipe, and where they came from."""
+        shelf = self._catalog.shelf(key, recipe)
+        if shelf is None:
+            raise self._missing(key, [id], None)
+        values, answer, made = self._get_all(shelf, [id])[id]
+        place = shelf.reader.find(id)
+        if place is None:  # computed on a read-only store
+            assert made is not None
+            return Features(values, made.frame_indices, made.timestamps_s, made.provenance, shelf.recipe, "computed")
+        try:
+            line = place[0].line(place[1])
+        except (OSError, ValueError) as error:
+            raise _translated(error, id) from error
+        frames, seconds = line.get("frame_indices"), line.get("timestamps_s")
+        return Features(
+            values,
+            None if frames is None else np.array(frames, np.int64),
+            None if seconds is None else np.array(seconds, np.float64),
+            line.get("provenance"),
+            shelf.recipe,
+            answer,
+        )
+
+    def get_many(
+        self, key: FeatureKey | str, ids: Sequence[str], out: NDArray[Any] | None = None, *, recipe: str | None = None
+    ) -> NDArray[Any] | list[NDArray[Any]]:
+        """(N, n_frames, dim) in the order of the request, duplicates allowed; a list of N arrays under an `all` key.
+
+        out   a C-contiguous array of that shape and the stored dtype, written and returned
+        Raises as `get`; FailedSamplesError after everything that could be made was stored.
+        """
+        if out is not None and str(key).endswith("/all"):
+            raise ValuesError(f"{key} has rows of several lengths: get_many returns a list and takes no `out`")
+        ids = list(ids)
+        shelf = self._catalog.shelf(key, recipe)
+        if shelf is None:
+            if not ids:
+                return out if out is not None else []
+            raise self._missing(key, ids, None)
+        reader = shelf.reader
+        places = [reader.find(id) for id in ids]
+        if self._memory is None and None not in places and ids:
+            result: NDArray[Any] | list[NDArray[Any]] | None = self._into(shelf, places, out)
+            if result is not None:
+                counts = self.stats.counts()
+                counts[DISK_HITS] += len(set(ids))
+                counts[BYTES_READ] += sum(segment.payload for segment, _ in places)  # type: ignore[misc]
+                return result
+        found = self._get_all(shelf, ids)
+        if reader.key.endswith("/all"):
+            return [found[id][0].copy() for id in ids]
+        if not ids:
+            return reader.empty(0) if out is None else out
+        first = found[ids[0]][0]
+        batch = _checked_out(out, (len(ids), *first.shape), first.dtype)
+        for slot, id in enumerate(ids):
+            batch[slot] = found[id][0]
+        return batch
+
+    def _into(self, shelf: Shelf, places: Sequence[Any], out: NDArray[Any] | None) -> Any:
+        """The batch read of the hit path; None where something was damaged or removed meanwhile."""
+        reader = shelf.reader
+        if out is not None:
+            segment = places[0][0]
+            _checked_out(out, (len(places), *segment.shape), segment.dtype)
+        try:
+            return reader.fill(places, reader.empty(len(places)) if out is None else out)
+        except (OSError, BadRowError) as error:
+            try:
+                reader.recover(error)
+            except (OSError, ValueError) as again:
+                raise _translated(again, str(shelf.key)) from again
+            return None
+
+    def _get_all(self, shelf: Shelf, ids: Sequence[str]) -> dict[str, Found]:
+        """{id: (values, answer, made)} of distinct ids: memory, disk, then whatever a miss takes."""
+        counts = self.stats.counts()
+        found: dict[str, Found] = {}
+        absent: list[str] = []
+        for id in dict.fromkeys(ids):
+            hit = self._look(shelf, id)
+            # The first miss of a call lists the directory again; once is enough for all of them.
+            if hit is None and not absent and shelf.reader.refresh():
+                hit = self._look(shelf, id)
+            if hit is None:
+                absent.append(id)
+            else:
+                counts[MEMORY_HITS if hit[1] == "memory" else DISK_HITS] += 1
+                found[id] = (*hit, None)
+        if absent:
+            counts[MISSES] += len(absent)
+            own = self._catalog.own_recipe(shelf.key)
+            if self.compute is None or own is None or shelf.fingerprint != own.fingerprint:
+                raise self._missing(shelf.key, absent, shelf)
+            miss = Miss(shelf, self.compute, lambda id: self._look(shelf, id), counts, self.read_only)
+            found.update(miss.make(absent))
+        return found
+
+    def _look(self, shelf: Shelf, id: str) -> Hit | None:
+        try:
+            place = shelf.reader.find(id)
+            if place is None:
+                return None
+            if self._memory is not None:
+                values = self._memory.get(place)
+                if values is not None:
+                    return values, "memory"
+            values = shelf.reader.get(id)
+        except (OSError, ValueError) as error:
+            raise _translated(error, id) from error
+        if values is None:
+            return None
+        self.stats.counts()[BYTES_READ] += values.nbytes
+        if self._memory is not None:
+            self._memory.put(place, values)
+        return values, "disk"
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def put_many(
+        self,
+        key: FeatureKey | str,
+        ids: Sequence[str],
+        values: NDArray[Any] | Sequence[NDArray[Any]],
+        *,
+        recipe: Recipe | Mapping[str, Any],
+        frame_indices: Sequence[NDArray[np.int64]] | NDArray[np.int64] | None = None,
+        timestamps_s: Sequence[NDArray[np.float64]] | NDArray[np.float64] | None = None,
+        provenance: Sequence[Mapping[str, Any]] | None = None,
+        overwrite: bool = False,
+        made_with: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Store rows; returns when they are durable, with how many were not there before.
+
+        values          (N, n_frames, dim) float16 | float32, kept in that dtype; under an `all` key N arrays (n_i, dim)
+        frame_indices   (N, n_frames) int64; timestamps_s (N, n_frames) float64; under an `all` key N arrays each
+        provenance      N JSON objects, with `sources` [{path, size, mtime_ns, sha256}]
+        Raises ValuesError, ExistsError, RecipeMismatchError, StoreError.
+        """
+        key = as_key(key)
+        if self.read_only:
+            raise ReadOnlyError(f"{self.root} was opened with read_only=True: nothing can be put into it")
+        ids = list(ids)
+        named = {
+            "values": values,
+            "frame_indices": frame_indices,
+            "timestamps_s": timestamps_s,
+            "provenance": provenance,
+        }
+        for name, column in named.items():
+            if column is not None and len(column) != len(ids):
+                raise ValuesError(f"{len(ids)} ids, but {len(column)} {name}")
+        if len(set(ids)) != len(ids):
+            twice = next(id for number, id in enumerate(ids) if id in ids[:number])
+            raise ValuesError(f"ids are not unique: {twice!r} is given twice")
+        features = {
+            id: Features(
+                values[number],
+                None if frame_indices is None else frame_indices[number],
+                None if timestamps_s is None else timestamps_s[number],
+                None if provenance is None else provenance[number],
+            )
+            for number, id in enumerate(ids)
+        }
+        if not features:
+            return 0
+        recipe = Recipe.of(recipe)
+        shelf = self._catalog.exact(key, recipe.fingerprint, recipe)
+        return shelf.put(features, overwrite=overwrite, made_with=made_with)
+
+    def delete(self, key: FeatureKey | str, ids: Sequence[str], *, recipe: str | None = None) -> int:
+        """Remove the rows of these ids under one recipe; how many were there."""
+        shelf = self._writable(key, recipe)
+        return shelf.delete(ids) if shelf is not None else 0
+
+    def compact(self, key: FeatureKey | str, *, recipe: str | None = None, codec: str | None = None) -> int:
+        """Merge the segments of one recipe; how many were merged.  codec: None or `zstd`."""
+        shelf = self._writable(key, recipe)
+        return shelf.compact(codec) if shelf is not None else 0
+
+    def refresh(self) -> None:
+        """See what other processes added, deleted or overwrote."""
+        self._catalog.forget()
+        self._last = (None, None, None)
+        shelves = self._catalog.opened()
+        for shelf in shelves:
+            shelf.reader.refresh(force=True)
+        if self._memory is not None:
+            live = {segment for shelf in shelves for segment in shelf.reader.segments}
+            self._memory.keep(lambda place: place[0] in live)
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def keys(self) -> list[FeatureKey]:
+        """Every key with at least one recipe, sorted."""
+        return self._catalog.keys()
+
+    def ids(self, key: FeatureKey | str, *, recipe: str | None = None) -> list[str]:
+        """Ids of the stored samples, sorted by code point."""
+        shelf = self._catalog.shelf(key, recipe)
+        if shelf is None:
+            return []
+        shelf.reader.refresh()
+        try:
+            return shelf.reader.ids()
+        except (OSError, ValueError) as error:
+            raise _translated(error, str(key)) from error
+
+    def missing(self, key: FeatureKey | str, ids: Iterable[str], *, recipe: str | None = None) -> list[str]:
+        """Those of `ids` that are not stored, in the order given."""
+        have = self._finder(key, recipe)
+        return [id for id in ids if not have(id)]
+
+    def available(self, key: FeatureKey | str, ids: Iterable[str], *, recipe: str | None = None) -> list[str]:
+        """Those of `ids` that are stored, in the order given."""
+        have = self._finder(key, recipe)
+        return [id for id in ids if have(id)]
+
+    def recipes(self, key: FeatureKey | str) -> dict[str, Recipe]:
+        """{fingerprint: recipe} of what is stored under a key, sorted."""
+        key = as_key(key)
+        return {name: self._catalog.exact(key, name).recipe for name in self._catalog.fingerprints(key)}
+
+    def failures(self, key: FeatureKey | str, *, recipe: str | None = None) -> dict[str, FailureRecord]:
+        """{id: record} of the samples that cannot be made under one recipe, sorted."""
+        shelf = self._catalog.shelf(key, recipe)
+        return shelf.failures.all() if shelf is not None else {}
+
+    def shelf(self, key: FeatureKey | str, *, recipe: str | None = None) -> Shelf | None:
+        """One recipe of a key with its segments, locks and records; None where nothing is stored."""
+        return self._catalog.shelf(key, recipe)
+
+    def _finder(self, key: FeatureKey | str, recipe: str | None) -> Any:
+        shelf = self._catalog.shelf(key, recipe)
+        if shelf is None:
+            return lambda id: False
+        shelf.reader.refresh()
+        return shelf.reader.__contains__
+
+    def _writable(self, key: FeatureKey | str, recipe: str | None) -> Shelf | None:
+        if self.read_only:
+            raise ReadOnlyError(f"{self.root} was opened with read_only=True: nothing can be changed in it")
+        return self._catalog.shelf(key, recipe)
+
+    def _missing(self, key: FeatureKey | str, ids: Sequence[str], shelf: Shelf | None) -> Exception:
+        """What to raise for ids that are not stored and cannot be computed here."""
+        if shelf is None:
+            self.stats.counts()[MISSES] += len(set(ids))
+        count = f"sample {ids[0]!r} is" if len(ids) == 1 else f"{len(ids)} samples, e.g. {ids[0]!r}, are"
+        where = f"{key}@{shelf.fingerprint[:8]}" if shelf is not None else str(key)
+        if shelf is not None and shelf.reader.problems:
+            name, why = next(iter(shelf.reader.problems.items()))
+            return CorruptSegmentError(
+                f"{count} not to be had under {where} in {self.root}: {len(shelf.reader.problems)} segments are "
+                f"damaged, e.g. {name}: {why}; run `fstore verify {key} --store {self.root} --full --repair`"
+            )
+        return MissingFeatureError(
+            f"{count} not stored under {where} in {self.root}, and this store has no compute for it; run "
+            f"`fstore extract {key} --manifest FILE.csv --store {self.root}`"
+        )
+
+
+def _checked_out(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValuesError(
+            f"out is {out.shape} {out.dtype}, not a writable C-contiguous {shape} {np.dtype(dtype)} as stored"
+        )
+    return out
+
+
+def _translated(error: Exception, what: str) -> Exception:
+    if isinstance(error, UnknownFormatError):
+        return FormatVersionError(str(error))
+    if isinstance(error, OSError):
+        return CorruptSegmentError(error.errno or 5, f"{what}: {error.strerror or error}", str(error.filename or ""))
+    return CorruptSegmentError(f"{what}: {error}; run `fstore verify --full --repair`")
