@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -20,10 +21,11 @@ def demo(directory: Path) -> None:
 
     if directory.exists() and any(directory.iterdir()):
         raise click.UsageError(f"{directory} is not empty; name a folder that is, or that is not there yet")
-    with click.progressbar(length=len(CLIPS), label="Drawing clips", file=click.get_text_stream("stderr")) as bar:
-        write_dataset(directory, lambda done: bar.update(1))
+    click.echo(f"Drawing {len(CLIPS)} clips; this takes some seconds.", err=True)
+    write_dataset(directory)
     key = f"mer2023/frame/{ENCODER}/emotion_peak/8"
-    where = f"--manifest {directory}/manifest.csv --store {directory}/features"
+    manifest, store = shlex.quote(str(directory / "manifest.csv")), shlex.quote(str(directory / "features"))
+    where = f"--manifest {manifest} --store {store}"
     click.echo(f"{directory}: {len(CLIPS)} clips. Next:")
     click.echo(f"  fstore extract {key} {where} --weights random:0")
     click.echo(f"  fstore verify {key} {where}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,13 +31,11 @@ def draw_face(look: int, expression: Expression, shift: tuple[float, float]) -> 
     x, y = head_of(shift)
 
     def oval(cx: float, cy: float, rx: float, ry: float, color: tuple[int, int, int]) -> None:
-        # Four binary digits after the point, so that slow movements are smooth.
-        center, axes = (round(cx * 16), round(cy * 16)), (max(1, round(rx * 16)), max(1, round(ry * 16)))
+        center, axes = fixed_point([(cx, cy), (rx, ry)]).tolist()
         cv2.ellipse(picture, center, axes, 0, 0, 360, color, -1, cv2.LINE_AA, 4)
 
     def curve(points: list[tuple[float, float]], color: tuple[int, int, int], thickness: int) -> None:
-        through = np.array([[round(px * 16), round(py * 16)] for px, py in points], np.int32)
-        cv2.polylines(picture, [through], False, color, thickness, cv2.LINE_AA, 4)
+        cv2.polylines(picture, [fixed_point(points)], False, color, thickness, cv2.LINE_AA, 4)
 
     oval(x, y + 150, 105, 60, hair)  # shoulders
     oval(x, y - 14, 76, 92, hair)
@@ -56,8 +52,18 @@ def draw_face(look: int, expression: Expression, shift: tuple[float, float]) -> 
             4,
         )
     curve([(x, y - 6), (x - 5, y + 16), (x + 4, y + 18)], DARK, 1)
-    _draw_mouth(oval, curve, x, y + 44, expression)
+    upper, lower = lips(x, y + 44, expression)
+    if expression.open_mouth > 0.05:
+        cv2.fillPoly(picture, [fixed_point(upper + lower[::-1])], DARK, cv2.LINE_AA, 4)
+    curve(upper, LIP, 4)
+    curve(lower, LIP, 4)
     return picture
+
+
+def fixed_point(points: list[tuple[float, float]]) -> NDArray[np.int32]:
+    """Pixels with four binary digits after the point, as OpenCV draws them: slow movements stay smooth."""
+    fixed: NDArray[np.int32] = np.rint(np.array(points) * 16).astype(np.int32)
+    return fixed
 
 
 def head_of(shift: tuple[float, float]) -> tuple[float, float]:
@@ -75,13 +81,11 @@ def crop_face(picture: NDArray[np.uint8], shift: tuple[float, float]) -> NDArray
     return small
 
 
-def _draw_mouth(oval: Any, curve: Any, x: float, y: float, expression: Expression) -> None:
-    if expression.open_mouth > 0.05:
-        oval(x, y, 17 + 5 * abs(expression.smile), 16 * expression.open_mouth, DARK)
-    # A parabola: the corners move by `smile`, the middle stays.
+def lips(x: float, y: float, expression: Expression) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Points of the upper and of the lower lip, left to right.  The corners move by `smile`, the middle stays."""
     across = np.linspace(-1, 1, 13)
-    bend = 13 * expression.smile
-    upper = [(x + 24 * u, y - 10 * expression.open_mouth * (1 - u * u) - bend * u * u) for u in across]
-    lower = [(x + 24 * u, y + 15 * expression.open_mouth * (1 - u * u) - bend * u * u) for u in across]
-    curve(upper, LIP, 4)
-    curve(lower, LIP, 4)
+    corners = 13 * expression.smile * across**2
+    arch = 1 - across**2
+    upper = y - 10 * expression.open_mouth * arch - corners
+    lower = y + 18 * expression.open_mouth * arch - corners + 6 * max(0.0, expression.smile) * expression.open_mouth
+    return list(zip(x + 24 * across, upper, strict=True)), list(zip(x + 24 * across, lower, strict=True))

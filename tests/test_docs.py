@@ -1,0 +1,190 @@
+"""What README and docs show is what happens.
+
+The blocks of a page run in order, in an empty folder of the page's own:
+
+    ```python            is executed; names stay for the page's later blocks.  Lines with >>> are a doctest,
+                         otherwise a ```text block right behind it is what it prints
+    ```console           each line with "$ " runs in bash; the lines below it are what it prints
+    ```LANG file=NAME    is written to NAME
+    ```LANG norun        is only shown, as are blocks of any other language
+    <!-- run: COMMAND -->   runs unseen, to prepare what the page takes for granted
+
+In expected output "..." stands for anything, and runs of blanks are equal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+BLOCK = re.compile(
+    r"^<!-- run: (?P<hidden>.+?) -->$|^```(?P<info>[a-z]+[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    line: int
+    language: str
+    options: tuple[str, ...]
+    body: str
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for match in BLOCK.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        if match["hidden"]:
+            yield Block(line, "hidden", (), match["hidden"])
+        else:
+            language, *options = match["info"].split()
+            yield Block(line, language, tuple(options), match["body"])
+
+
+def same(printed: str, expected: str) -> bool:
+    return doctest.OutputChecker().check_output(expected.strip() + "\n", printed.strip() + "\n", FLAGS)
+
+
+class Page:
+    """Runs the blocks of one page."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+
+    def fail(self, line: int, what: str, printed: str, expected: str = "") -> None:
+        wanted = f"\n--- the page says\n{expected}" if expected else ""
+        pytest.fail(f"{self.name}, line {line}: {what}{wanted}\n--- printed\n{printed}", pytrace=False)
+
+    def run(self, text: str) -> int:
+        """Number of blocks that ran."""
+        ran = 0
+        found = list(blocks(text))
+        for block, following in zip_longest(found, found[1:]):
+            if "norun" in block.options:
+                continue
+            file = next((option[5:] for option in block.options if option.startswith("file=")), None)
+            if file is not None:
+                Path(file).write_text(block.body)
+            elif block.language == "hidden":
+                self.shell(block.line, block.body, None)
+            elif block.language == "console":
+                self.console(block)
+            elif block.language == "python" and ">>> " in block.body:
+                self.doctest(block)
+            elif block.language == "python":
+                told = following.body if following is not None and following.language == "text" else None
+                self.python(block, told)
+            else:
+                continue
+            ran += 1
+        return ran
+
+    def python(self, block: Block, expected: str | None) -> None:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            # The empty lines make line numbers in a traceback those of the page.
+            exec(compile("\n" * block.line + block.body, self.name, "exec"), self.names)
+        if expected is not None and not same(printed.getvalue(), expected):
+            self.fail(block.line, "this prints something else", printed.getvalue(), expected)
+
+    def doctest(self, block: Block) -> None:
+        test = doctest.DocTestParser().get_doctest(block.body, self.names, self.name, self.name, block.line)
+        report = io.StringIO()
+        results = doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.write, clear_globs=False)
+        self.names.update(test.globs)
+        if results.failed:
+            self.fail(block.line, "this prints something else", report.getvalue())
+
+    def console(self, block: Block) -> None:
+        for part in re.split(r"^\$ ", block.body, flags=re.MULTILINE)[1:]:
+            command, _, expected = part.partition("\n")
+            while command.endswith("\\"):
+                more, _, expected = expected.partition("\n")
+                command += "\n" + more
+            self.shell(block.line, command, expected)
+
+    def shell(self, line: int, command: str, expected: str | None) -> None:
+        """Run `command`; nothing expected means nothing compared.  A page shows an exit code by `echo $?`."""
+        done = subprocess.run(
+            ["bash", "-c", command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        printed = done.stdout + done.stderr
+        if done.returncode and not (expected or "").strip():
+            self.fail(line, f"exit code {done.returncode}: {command}", printed)
+        # Data is on stdout; a message of an error, which a page may show as well, on stderr.
+        told = (done.stdout, done.stderr, printed)
+        if expected and expected.strip() and not any(same(text, expected) for text in told):
+            self.fail(line, f"this prints something else (exit code {done.returncode}): {command}", printed, expected)
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_the_blocks_of_a_page_do_what_it_says(path: Path, empty_folder: Path) -> None:
+    Page(path).run(path.read_text())
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", path.read_text()):
+        assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_page_can_be_found_from_the_readme(path: Path) -> None:
+    if path.name != "README.md":
+        assert f"docs/{path.name}" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nprint(1)\n```\n\n```text\n2\n```\n",
+        "```python\n>>> 1 + 1\n3\n```\n",
+        "```console\n$ echo one\ntwo\n```\n",
+        "```console\n$ exit 3\n```\n",
+        "<!-- run: exit 3 -->\n",
+    ],
+)
+def test_a_page_that_lies_fails(text: str, empty_folder: Path) -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"page\.md, line 1: "):
+        Page(Path("page.md")).run(text)
+
+
+def test_a_page_that_tells_the_truth_passes(empty_folder: Path) -> None:
+    text = (
+        "```python file=mine.py\nTWO = 2\n```\n"
+        "<!-- run: echo kept > kept -->\n"
+        "```python\nfrom mine import TWO\nprint(TWO)\n```\n\n```text\n2\n```\n"
+        "```python\n>>> TWO + 1\n3\n```\n"
+        "```console\n$ cat \\\n    kept\nke...\n$ echo no >&2; exit 4\nno\n```\n"
+        "```sh\nexit 1\n```\n```python norun\n1 / 0\n```\n"
+    )
+    assert Page(Path("page.md")).run(text) == 5
