@@ -18,13 +18,13 @@ if TYPE_CHECKING:
         MissingFeatureError,
         SamplingError,
     )
-    from featurestore.extract import Extractor
+    from featurestore.extractor import Extractor
     from featurestore.features import Failure, Features
     from featurestore.key import FeatureKey
     from featurestore.recipe import Recipe
     from featurestore.samplers import register_sampler
     from featurestore.samples import Sample, read_manifest
-    from featurestore.store import FeatureStore
+    from featurestore.store import Compute, FeatureStore
 
 __version__ = "0.1.0"
 
@@ -36,6 +36,7 @@ __all__ = [
     "Failure",
     "Recipe",
     # make
+    "Compute",
     "Extractor",
     "Sample",
     "read_manifest",
@@ -55,7 +56,8 @@ _HOME = {
     "Features": "features",
     "Failure": "features",
     "Recipe": "recipe",
-    "Extractor": "extract",
+    "Compute": "store",
+    "Extractor": "extractor",
     "Sample": "samples",
     "read_manifest": "samples",
     "register_encoder": "encoders",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -53,14 +54,17 @@ def is_for_type_checkers(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def at_import(tree: ast.AST) -> Iterator[ast.stmt]:
-    """Statements that run when the module is imported: not the bodies of functions, not those for type checkers."""
+def that_run(tree: ast.AST, functions: bool = True) -> Iterator[ast.AST]:
+    """All nodes below `tree` except those for type checkers; without `functions`, those that run on import."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_for_type_checkers(node):
-            continue
-        if isinstance(node, ast.stmt):
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if (functions or not is_function) and not is_for_type_checkers(node):
             yield node
-        yield from at_import(node)
+            yield from that_run(node, functions)
+
+
+def at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    return that_run(tree, functions=False)
 
 
 def imports(nodes: Iterable[ast.AST]) -> set[str]:
@@ -98,9 +102,7 @@ def test_every_room_is_drawn_and_every_drawn_room_exists() -> None:
 def test_a_module_imports_only_what_its_room_may(module: str) -> None:
     room = room_of(module)
     allowed = {f"featurestore.{name}" for name in ROOMS[room]} | {room, "featurestore"}
-    ours = {room_of(name) for name in imports(ast.walk(MODULES[module])) if name.split(".")[0] in PACKAGES}
-    if room == "featurestore":
-        return  # the lazy table of contents names every public module, for type checkers
+    ours = {room_of(name) for name in imports(that_run(MODULES[module])) if name.split(".")[0] in PACKAGES}
     if ROOMS[room] == {"anything"}:
         assert room == "affect_infer" or "affect_infer" not in ours
     else:
@@ -141,6 +143,4 @@ def test_heavy_packages_are_not_imported_at_the_top(start: str, forbidden: set[s
 def test_the_reader_can_be_copied_alone() -> None:
     outside = {name.split(".")[0] for name in imports(at_import(MODULES["featurestore.reader"]))}
     assert "featurestore" not in outside
-    import sys
-
     assert outside - set(sys.stdlib_module_names) <= {"numpy", "google_crc32c"}
