@@ -125,11 +125,16 @@ class SampleError(FeatureStoreError):
     """One sample cannot be made; others can.
 
     `reason` is a short stable word for records and reports. `deterministic` says whether trying
-    again with the same input would fail again: only then is the failure recorded.
+    again with the same input would fail again: only then is the failure recorded.  `path` is the
+    file that is to blame, where there is one: once it changes the record is void.
     """
 
     reason = "sample"
     deterministic = True
+
+    def __init__(self, message: str, path: Any = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class SamplingError(SampleError):

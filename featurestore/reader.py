@@ -517,6 +517,16 @@ class Reader:
         names = [segment.name for segment in before.segments] if before is not None else None
         return [segment.name for segment in self._load().segments] != names
 
+    def see(self, name: str) -> None:
+        """Add one segment that was just committed here, without listing the directory."""
+        before = self._snapshot or self._load()
+        opened: Dict[str, Tuple[Segment, Any]] = {}
+        if name not in before.by_name:
+            self._open(os.path.join(self.path, "segments", name), name, opened)
+            self._refuse_other_types(before.by_name, opened)
+            if not self._grow(before, set(before.by_name) | {name}, opened):
+                self._load()
+
     def _load(self) -> _Snapshot:
         folder = os.path.join(self.path, "segments")
         names: Set[str] = set()
@@ -560,12 +570,13 @@ class Reader:
 
     def _refuse_other_types(self, known: Dict[str, Segment], opened: Dict[str, Tuple[Segment, Any]]) -> None:
         """All rows have the dtype and dim of the first segment: a batch is one array."""
-        segments = dict(known)
-        segments.update({name: segment for name, (segment, _) in opened.items()})
-        for name in sorted(segments):
-            first = segments[min(segments)]
-            mine = (segments[name].dtype, segments[name].shape[1])
-            if mine != (first.dtype, first.shape[1]) and name in opened:
+        if not opened:
+            return
+        first_name = min([*known, *opened])
+        first = known[first_name] if first_name in known else opened[first_name][0]
+        for name, (segment, _) in list(opened.items()):
+            mine = (segment.dtype, segment.shape[1])
+            if mine != (first.dtype, first.shape[1]):
                 del opened[name]
                 self._skip(name, f"dtype and dim {mine} are not those of the recipe's first segment")
 

@@ -18,7 +18,9 @@ import sys
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +48,15 @@ class Place:
     key: FeatureKey
     fingerprint: str
 
-    @property
+    @cached_property
     def recipe_dir(self) -> Path:
         return self.root.joinpath("data", *self.key.parts, self.fingerprint)
 
-    @property
+    @cached_property
     def segments(self) -> Path:
         return self.recipe_dir / "segments"
 
-    @property
+    @cached_property
     def house(self) -> Path:
         """Housekeeping, outside the Zarr tree but on the same file system, so that rename works."""
         return self.root.joinpath(".fstore", *self.key.parts, self.fingerprint)
@@ -111,12 +113,11 @@ def commit(
     Raises StoreError when nothing was stored, CommitUncertainError when that cannot be told.
     """
     name = f"{time.time_ns() if time_ns is None else time_ns:020d}-{uuid.uuid4().hex}"
-    staging = place.house / "tmp" / name
+    staging = f"{place.house}/tmp/{name}"
     try:
         ensure_levels(place, Recipe.of(recipe))
-        os.makedirs(staging.parent, exist_ok=True)
         os.mkdir(staging)
-        shard, crcs = _write_shard(staging / SHARD_FILE, rows, codec)
+        shard, crcs = _write_shard(f"{staging}/{SHARD_FILE}", rows, codec)
         header = {
             "format": FORMAT,
             "name": name,
@@ -124,13 +125,13 @@ def commit(
             "fingerprint": place.fingerprint,
             "codec": codec,
             "shard": shard,
-            "rows": _write_rows(staging / "rows", rows, crcs),
+            "rows": _write_rows(f"{staging}/rows", rows, crcs),
             "replaces": sorted(replaces),
             "made_with": {**_made_with(), **(made_with or {})},
         }
-        write_file(staging / "zarr.json", [_sealed(_array_document(rows, codec, header))])
+        write_file(f"{staging}/zarr.json", [_sealed(_array_document(rows, codec, header))])
         fsync_dir(staging)
-        os.rename(staging, place.segments / name)
+        os.rename(staging, f"{place.segments}/{name}")
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, OSError):
@@ -148,14 +149,14 @@ def commit(
     return name
 
 
-def _write_shard(path: Path, rows: Rows, codec: str | None) -> tuple[dict[str, Any], NDArray[np.uint32]]:
+def _write_shard(path: Path | str, rows: Rows, codec: str | None) -> tuple[dict[str, Any], NDArray[np.uint32]]:
     """The shard: [payload | crc32c] per row, then the index of a Zarr v3 shard.  Also the checksums."""
     if not rows.ids:
         return {"bytes": 0, "blake2b": None}, np.empty(0, np.uint32)
     index = np.empty(len(rows.ids), CHUNK_INDEX)
     crcs = np.empty(len(rows.ids), np.uint32)
     payload = rows.shape[0] * rows.shape[1] * rows.dtype.itemsize
-    digest = hashlib.blake2b(digest_size=32)
+    digest = _Digest(len(rows.ids) * payload)
     at = offset = 0
     fd = _create(path)
     try:
@@ -189,9 +190,36 @@ def _write_shard(path: Path, rows: Rows, codec: str | None) -> tuple[dict[str, A
         digest.update(tail)
         _write(fd, tail)
         _fsync(fd)
+        return {"bytes": offset + len(tail), "blake2b": digest.hexdigest()}, crcs
     finally:
+        digest.close()
         os.close(fd)
-    return {"bytes": offset + len(tail), "blake2b": digest.hexdigest()}, crcs
+
+
+class _Digest:
+    """blake2b beside the writing: for large shards it takes as long as the disk does."""
+
+    def __init__(self, size: int) -> None:
+        self._blake2b = hashlib.blake2b(digest_size=32)
+        self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1) if size > 4 << 20 else None
+        self._last: Future[None] | None = None
+
+    def update(self, data: Any) -> None:
+        if self._thread is None:
+            self._blake2b.update(data)
+            return
+        if self._last is not None:
+            self._last.result()  # at most one block waits
+        self._last = self._thread.submit(self._blake2b.update, data)
+
+    def hexdigest(self) -> str:
+        if self._last is not None:
+            self._last.result()
+        return self._blake2b.hexdigest()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
 
 
 def _deflate(row: NDArray[Any], codec: str) -> bytes:
@@ -202,7 +230,7 @@ def _deflate(row: NDArray[Any], codec: str) -> bytes:
     return bytes(Zstd(level=3, checksum=True).encode(row))
 
 
-def _write_rows(path: Path, rows: Rows, crcs: NDArray[np.uint32]) -> dict[str, Any]:
+def _write_rows(path: Path | str, rows: Rows, crcs: NDArray[np.uint32]) -> dict[str, Any]:
     records = np.empty(len(rows.ids), RECORD)
     digests = np.frombuffer(b"".join(map(id_digest, rows.ids)), [("hi", ">u8"), ("lo", ">u8")])
     records["hi"], records["lo"], records["crc"] = digests["hi"], digests["lo"], crcs
@@ -265,7 +293,8 @@ def _made_with() -> dict[str, Any]:
 
 def ensure_levels(place: Place, recipe: Recipe) -> None:
     """Create what is missing above `segments/`, top down, durable, each level a Zarr group."""
-    if str(place.recipe_dir) in _durable and place.segments.is_dir():
+    known = str(place.recipe_dir) in _durable
+    if known and os.path.isdir(place.segments) and os.path.isdir(f"{place.house}/tmp"):
         return
     missing = [folder for folder in (place.root, *place.root.parents) if not folder.exists()]
     os.makedirs(place.root, exist_ok=True)
@@ -323,7 +352,7 @@ def _refuse_other_case(parent: Path, part: str) -> None:
 # -- files -------------------------------------------------------------------------------------
 
 
-def write_file(path: Path, parts: Sequence[bytes]) -> None:
+def write_file(path: Path | str, parts: Sequence[bytes]) -> None:
     """A new file with this content, fsynced."""
     fd = _create(path)
     try:
@@ -334,7 +363,7 @@ def write_file(path: Path, parts: Sequence[bytes]) -> None:
         os.close(fd)
 
 
-def _create(path: Path) -> int:
+def _create(path: Path | str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
@@ -353,7 +382,7 @@ def _fsync(fd: int) -> None:
         os.fsync(fd)
 
 
-def fsync_dir(path: Path) -> None:
+def fsync_dir(path: Path | str) -> None:
     """Make names created in, or renamed into, a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

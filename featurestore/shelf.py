@@ -20,7 +20,7 @@ from featurestore.reader import FORMAT, Reader
 from featurestore.recipe import Recipe
 from featurestore.segment import Place, Rows, commit, row_line
 
-DTYPES = ("float16", "float32")
+DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
 
 
 class Shelf:
@@ -65,12 +65,11 @@ class Shelf:
             )
         if fresh:
             for rows in as_rows(fresh):
-                commit(self.place, self.recipe, rows, made_with=made_with)
+                self.reader.see(commit(self.place, self.recipe, rows, made_with=made_with))
         if changed:
             with self.flight.recipe():
                 self.reader.refresh(force=True)
                 replacement.rewrite(self.place, self.recipe, self.reader, set(changed), list(as_rows(changed)))
-        self.reader.refresh(force=True)
         if self.failures.folder.is_dir():
             self.failures.clear(list(features))
         return len(fresh)
@@ -158,9 +157,9 @@ def check_features(key: FeatureKey, id: str, item: Features) -> None:
     """Whether features may be stored under a key; ValuesError says which sample, what, and what was expected."""
     check_id(id)
     values = item.values
-    if not isinstance(values, np.ndarray) or values.dtype.name not in DTYPES:
+    if not isinstance(values, np.ndarray) or values.dtype not in DTYPES:
         found = getattr(values, "dtype", type(values).__name__)
-        raise ValuesError(f"sample {id!r}: values are {found}, not an array of {' or '.join(DTYPES)}")
+        raise ValuesError(f"sample {id!r}: values are {found}, not an array of {' or '.join(map(str, DTYPES))}")
     expected = "(n_frames, dim)" if key.n_frames == "all" else f"({key.n_frames}, dim)"
     if values.ndim != 2 or 0 in values.shape or key.n_frames not in ("all", len(values)):
         raise ValuesError(f"sample {id!r}: values are {values.shape}, not {expected} as {key} says")
@@ -177,7 +176,8 @@ def check_features(key: FeatureKey, id: str, item: Features) -> None:
         if not np.isfinite(column).all():
             raise ValuesError(f"sample {id!r}: {name} hold NaN or infinite numbers; pass None where they are not known")
     try:
-        json.dumps(item.provenance if item.provenance is None else dict(item.provenance), allow_nan=False)
+        if item.provenance is not None:
+            json.dumps(dict(item.provenance), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValuesError(f"sample {id!r}: provenance is not a JSON object: {error}") from None
 
