@@ -144,3 +144,21 @@ def test_the_reader_can_be_copied_alone() -> None:
     outside = {name.split(".")[0] for name in imports(at_import(MODULES["featurestore.reader"]))}
     assert "featurestore" not in outside
     assert outside - set(sys.stdlib_module_names) <= {"numpy", "google_crc32c"}
+
+
+@pytest.mark.parametrize(
+    ("code", "runs", "at_top"),
+    [
+        ("import torch", True, True),
+        ("if ready:\n    from torch import nn", True, True),
+        ("try:\n    import torch.nn as nn\nexcept ImportError:\n    pass", True, True),
+        ("class A:\n    import torch", True, True),
+        ("def f():\n    import torch", True, False),
+        ("class A:\n    def f(self):\n        from torch import nn", True, False),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch", False, False),
+    ],
+)
+def test_the_check_tells_imports_apart(code: str, runs: bool, at_top: bool) -> None:
+    tree = ast.parse(code)
+    assert ("torch" in imports(that_run(tree))) is runs
+    assert ("torch" in imports(at_import(tree))) is at_top
