@@ -33,8 +33,9 @@ Kept = tuple[Segment, int, dict[str, Any]]  # segment, row, line
 
 def rewrite(place: Place, recipe: Recipe, reader: Reader, drop: Collection[str], new: Sequence[Rows] = ()) -> None:
     """Drop the rows of some ids, wherever they are stored, and add `new` ones in the same step."""
-    digests = np.frombuffer(b"".join(map(id_digest, drop)), _DIGEST)
-    affected = [segment for segment in reader.segments if np.isin(digests["hi"], segment.records()["hi"]).any()]
+    # In the machine's byte order: numpy.isin takes no other.
+    wanted = np.frombuffer(b"".join(map(id_digest, drop)), _DIGEST)["hi"].astype(np.uint64)
+    affected = [s for s in reader.segments if np.isin(wanted, s.records()["hi"].astype(np.uint64)).any()]
     survivors = [(segment, row, line) for line, segment, row in reader.rows(affected) if line["id"] not in drop]
     _replace(place, recipe, reader, affected, survivors, new)
 
