@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -115,6 +116,23 @@ def gc(place: Place, reader: Reader, grace_s: float = GRACE_S) -> int:
             _remove_tree(entry.path)
             count += 1
     return count
+
+
+def remove(place: Place) -> None:
+    """Take a whole recipe out of sight in one step, then free its files and its records of failures.
+
+    What was quarantined stays, and so do the lock files: another process may hold them.
+    """
+    trash = place.house / "tmp"
+    gone = trash / f"gc-{uuid.uuid4().hex}"
+    try:
+        trash.mkdir(parents=True, exist_ok=True)
+        os.rename(place.recipe_dir, gone)
+        fsync_dir(place.recipe_dir.parent)
+    except OSError as error:
+        raise explain(error, f"cannot remove {place.key}@{place.fingerprint}") from error
+    shutil.rmtree(gone, ignore_errors=True)
+    shutil.rmtree(place.house / "failed", ignore_errors=True)
 
 
 def _replace(

@@ -99,6 +99,12 @@ class Shelf:
             self.reader.refresh(force=True)
         return count
 
+    def remove(self) -> None:
+        """Remove everything: segments, recipe and records of failures.  Writers meanwhile begin anew or fail."""
+        with self.flight.recipe():
+            replacement.remove(self.place)
+        self.reader = Reader(self.reader.path, self.reader.key)
+
     def quarantine(self) -> list[str]:
         """Move damaged segments aside, keeping their sound rows; the names of those moved."""
         with self.flight.recipe():

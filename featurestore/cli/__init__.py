@@ -1,0 +1,152 @@
+"""fstore: the command line.  Each command is imported when it is run, so that `fstore --help` loads click alone.
+
+Data goes to stdout, progress and logs to stderr.  Exit codes: 0 done, 1 findings or a part that failed,
+2 usage, 130 interrupted (what was committed stays).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+import featurestore
+
+# name: (module under featurestore.cli, one line for the list).  The attribute is the command's own name,
+# with a trailing "_" where Python has taken it.
+COMMANDS = {
+    "demo": ("demo", "Write a small dataset to try everything with."),
+    "extract": ("extracting", "Compute the features of samples that are not stored yet."),
+    "retry": ("extracting", "Try the samples again that failed before."),
+    "ls": ("listing", "List what is stored, or the ids under one key."),
+    "info": ("listing", "Show recipes, sizes and versions under a key."),
+    "explain": ("listing", "Show where the features of one sample come from."),
+    "verify": ("checking", "Check a store: damage, coverage, stale sources, suspicious content."),
+    "doctor": ("doctor", "Check this machine, the file system of a store, or the files of a dataset."),
+    "compact": ("upkeep", "Merge small segments, optionally compressed."),
+    "rm": ("upkeep", "Remove samples, or everything under a key."),
+    "gc": ("upkeep", "Free the space of what was replaced or removed."),
+    "import": ("transfer", "Take in folders of .npy files as other code wrote them."),
+    "export": ("transfer", "Write .npy folders, or one Zarr array, for other code."),
+    "datasets": ("datasets", "List the datasets that are known by name."),
+    "config": ("config", "Explain a settings file."),
+}
+EPILOG = "Where the store is: --store DIR, else $FEATURESTORE_ROOT, else ./features."
+_DEBUG = "featurestore.debug"
+
+
+def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[_DEBUG] = True  # shared by the contexts of a group and its command
+
+
+def debug_option() -> click.Option:
+    """`--debug`, taken by every command: users meet the error first and then append it to the line."""
+    text = "Show the traceback of an error."
+    return click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember_debug, help=text)
+
+
+class Fstore(click.Group):
+    """A group that knows its commands by name and imports the one that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{COMMANDS[name][0]}"), python_name(name))
+        for each in _leaves(command):
+            if not any(parameter.name == "debug" for parameter in each.params):
+                each.params.append(debug_option())
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib  # only for a name that was mistyped
+
+            close = difflib.get_close_matches(name, COMMANDS, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+            ctx.fail(f"no command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted; what was committed stays.", err=True)
+            ctx.exit(130)
+        except click.Abort:
+            click.echo("\nAborted; nothing was changed.", err=True)
+            ctx.exit(130)
+        except OSError as error:
+            # A closed pipe (`fstore ls | head`) is click's to handle.
+            if error.errno == errno.EPIPE:
+                raise
+            _fail(ctx, error)
+        except Exception as error:
+            from featurestore.errors import FeatureStoreError
+
+            if not isinstance(error, FeatureStoreError):
+                raise
+            _fail(ctx, error)
+
+
+def _fail(ctx: click.Context, error: Exception) -> NoReturn:
+    """One line for what a user can mend; the traceback where it was asked for."""
+    from featurestore.errors import AmbiguousRecipeError, ConfigError, InvalidNameError
+
+    if ctx.meta.get(_DEBUG):
+        import traceback  # only where it was asked for
+
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    click.echo(f"Error: {message_of(error)}", err=True)
+    ctx.exit(2 if isinstance(error, InvalidNameError | ConfigError | AmbiguousRecipeError) else 1)
+
+
+def message_of(error: Exception) -> str:
+    """An error as a sentence; the system's own as `what: path` without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def python_name(command: str) -> str:
+    """The attribute of its module that holds a command: `import` is `import_` there."""
+    import keyword
+
+    return f"{command}_" if keyword.iskeyword(command) else command
+
+
+def _leaves(command: click.Command) -> Iterable[click.Command]:
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            yield from _leaves(each)
+    else:
+        yield command
+
+
+@click.group(
+    cls=Fstore,
+    params=[debug_option()],
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(featurestore.__version__, package_name="featurestore", prog_name="fstore")
+def fstore() -> None:
+    """Features of videos, computed once, read for ever, and never wrong without saying so."""
+
+
+def main() -> None:
+    """Entry point of the `fstore` command."""
+    fstore(prog_name="fstore")

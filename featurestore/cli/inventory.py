@@ -1,0 +1,176 @@
+"""What a store holds, counted from its documents with the standard library alone.
+
+`fstore ls` must answer at once, and numpy takes longer to import than all of it.  The figures are
+what the documents say; whether they are true is for `fstore verify`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featurestore.key import FeatureKey
+
+RECORD_SIZE = 32  # of the fixed part of `rows`: 16 bytes of the id's digest come first
+
+
+@dataclass
+class Holding:
+    """One recipe of one key."""
+
+    key: FeatureKey
+    fingerprint: str
+    recipe: dict[str, Any] | None
+    """None where its document cannot be read"""
+    samples: int = 0
+    shapes: list[tuple[int, int]] = field(default_factory=list)
+    """distinct (n_frames, dim), several under an `all` key"""
+    dtype: str | None = None
+    bytes: int = 0
+    """of the segments that count"""
+    segments: int = 0
+    replaced: int = 0
+    replaced_bytes: int = 0
+    """what `fstore gc` frees"""
+    damaged: int = 0
+    failures: int = 0
+    made_with: list[dict[str, Any]] = field(default_factory=list)
+    """of each segment, in name order"""
+
+    @property
+    def origin(self) -> str:
+        """Where the values come from, as the recipe says."""
+        if self.recipe is None:
+            return "unreadable"
+        return str(self.recipe.get("origin", "computed"))
+
+    def as_json(self) -> dict[str, Any]:
+        names = ("samples", "dtype", "bytes", "segments", "replaced", "replaced_bytes", "damaged", "failures")
+        return {
+            "key": str(self.key),
+            "recipe": self.fingerprint,
+            "origin": self.origin,
+            "shapes": [list(shape) for shape in self.shapes],
+            **{name: getattr(self, name) for name in names},
+        }
+
+
+def take_inventory(root: Path) -> list[Holding]:
+    """Every recipe of every key, sorted."""
+    found = []
+    for path, parts in walk(root / "data", 5):
+        try:
+            key = FeatureKey.parse("/".join(parts))
+        except ValueError:
+            continue  # not made by a store; `fstore verify` reports it
+        found += key_holdings(root, key, path)
+    return sorted(found, key=lambda holding: (str(holding.key), holding.fingerprint))
+
+
+def key_holdings(root: Path, key: FeatureKey, path: Path | None = None) -> list[Holding]:
+    """The recipes of one key, sorted."""
+    folder = root.joinpath("data", *key.parts) if path is None else path
+    return [_holding(root, key, folder / name) for name in _folders(folder)]
+
+
+def _holding(root: Path, key: FeatureKey, folder: Path) -> Holding:
+    holding = Holding(key, folder.name, _recipe(folder))
+    headers: dict[str, tuple[dict[str, Any], int]] = {}
+    for name in _folders(folder / "segments"):
+        try:
+            headers[name] = _header(folder / "segments" / name)
+        except FileNotFoundError:
+            holding.damaged += os.path.isdir(folder / "segments" / name)  # else it was removed after the listing
+        except (OSError, ValueError, KeyError, TypeError):
+            holding.damaged += 1
+    replaced = {other for array, _ in headers.values() for other in _own(array)["replaces"]}
+    counted = []
+    for name, (array, size) in headers.items():
+        if name in replaced:
+            holding.replaced += 1
+            holding.replaced_bytes += size
+            continue
+        holding.segments += 1
+        holding.bytes += size
+        holding.made_with.append(_own(array)["made_with"])
+        n, *shape = array["shape"]
+        holding.dtype = holding.dtype or array["data_type"]
+        if n:
+            counted.append((folder / "segments" / name / "rows", n))
+            if tuple(shape) not in holding.shapes:
+                holding.shapes.append((shape[0], shape[1]))
+    holding.samples = _distinct(counted)
+    holding.failures = sum(
+        name.endswith(".json") for name in _names(root.joinpath(".fstore", *key.parts, folder.name, "failed"))
+    )
+    return holding
+
+
+def _header(segment: Path) -> tuple[dict[str, Any], int]:
+    """(zarr.json, bytes of the segment's files); ValueError where the sizes are not those committed."""
+    raw = (segment / "zarr.json").read_bytes()
+    array: dict[str, Any] = json.loads(raw)
+    own = _own(array)
+    sizes = {"rows": own["rows"]["bytes"]}
+    if array["shape"][0]:
+        sizes["c.0.0.0"] = own["shard"]["bytes"]
+    for name, size in sizes.items():
+        if os.stat(segment / name).st_size != size:
+            raise ValueError(f"size of {name} differs from the one committed")
+    return array, len(raw) + sum(sizes.values())
+
+
+def _own(array: dict[str, Any]) -> dict[str, Any]:
+    header: dict[str, Any] = array["attributes"]["featurestore"]
+    return header
+
+
+def _distinct(counted: list[tuple[Path, int]]) -> int:
+    """Number of samples.  Within a segment ids are unique; two writers may have stored one id each."""
+    if len(counted) < 2:
+        return sum(n for _, n in counted)
+    digests: set[bytes] = set()
+    for path, n in counted:
+        try:
+            with open(path, "rb") as file:
+                table = file.read(n * RECORD_SIZE)
+        except FileNotFoundError:
+            continue
+        digests.update([table[at : at + 16] for at in range(0, len(table), RECORD_SIZE)])
+    return len(digests)
+
+
+def _recipe(folder: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads((folder / "zarr.json").read_bytes())
+        recipe: dict[str, Any] = document["attributes"]["featurestore"]["recipe"]
+        return recipe if isinstance(recipe, dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _folders(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def walk(path: Path, depth: int, parts: tuple[str, ...] = ()) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """(folder, names on the way to it) of every folder `depth` levels below."""
+    if depth == 0:
+        yield path, parts
+        return
+    for name in _folders(path):
+        yield from walk(path / name, depth - 1, (*parts, name))

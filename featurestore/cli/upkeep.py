@@ -1,0 +1,191 @@
+"""`fstore compact`, `rm` and `gc`: fewer files, fewer samples, less space."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from featurestore.cli.listing import nothing_stored
+from featurestore.cli.options import gather_ids, ids_arguments, json_option, read_key, store_option
+from featurestore.cli.output import counted, echo_json, size_text
+
+if TYPE_CHECKING:  # it imports numpy
+    from featurestore.key import FeatureKey
+    from featurestore.shelf import Shelf
+
+
+@click.command()
+@click.argument("key")
+@store_option
+@click.option("--codec", type=click.Choice(["zstd"]), help="Compress the rows; without it they are stored as they are.")
+@json_option
+def compact(key: str, store: Path, codec: str | None, as_json: bool) -> None:
+    """Merge the small segments under KEY into few large ones.
+
+    Readers see every sample at every moment. The merged segments stay for 15 minutes, for readers
+    that have them open; `fstore gc` frees their space after that. Compression saves about a tenth of
+    real features and makes reads several times slower.
+    """
+    from featurestore.store import FeatureStore
+
+    parsed, prefix = read_key(key, store)
+    shelf = FeatureStore(store).shelf(parsed, recipe=prefix)
+    if shelf is None:
+        raise nothing_stored(parsed, store)
+    before = len(shelf.reader.segments)
+    merged = shelf.compact(codec)
+    after = len(shelf.reader.segments)
+    if as_json:
+        echo_json({"key": str(parsed), "recipe": shelf.fingerprint, "merged": merged, "segments": after})
+    elif merged:
+        click.echo(f"{parsed}@{shelf.fingerprint[:8]}: {merged} of {before} segments merged, {after} now.")
+    else:
+        click.echo(f"{parsed}@{shelf.fingerprint[:8]}: nothing to merge, {counted(after, 'segment')}.")
+
+
+@click.command()
+@click.argument("key")
+@ids_arguments
+@store_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def rm(
+    ctx: click.Context, key: str, ids: Sequence[str], ids_from: str | None, store: Path, yes: bool, as_json: bool
+) -> None:
+    """Remove samples from KEY, or with no ids everything under it, all its recipes.
+
+    \b
+    fstore rm mer2023/frame/CLIP_VIT_LARGE/uniform/8@9756228b -- sample_00000001 -6aNcD3dYJg_00
+    fstore rm mer2023/frame/CLIP_VIT_LARGE/uniform/8 --ids-from bad.txt
+    fstore rm mer2023/frame/CLIP_VIT_LARGE/uniform/8
+
+    Ids are removed under one recipe, which KEY@PREFIX names where there are several. What would go is
+    listed before you are asked. Exit code 1 where some of the ids were not stored.
+    """
+    parsed, prefix = read_key(key, store)
+    if ids or ids_from is not None:
+        _remove_samples(ctx, parsed, prefix, gather_ids(ids, ids_from), store, yes, as_json)
+    else:
+        _remove_key(ctx, parsed, prefix, store, yes, as_json)
+
+
+def _remove_samples(
+    ctx: click.Context, key: FeatureKey, prefix: str | None, ids: list[str], store: Path, yes: bool, as_json: bool
+) -> None:
+    from featurestore.store import FeatureStore
+
+    shelf = FeatureStore(store).shelf(key, recipe=prefix)
+    if shelf is None:
+        raise nothing_stored(key, store)
+    where = f"{key}@{shelf.fingerprint[:8]}"
+    present = [id for id in ids if id in shelf.reader]
+    absent = [id for id in ids if id not in shelf.reader]
+    if present:
+        _confirm(ctx, [f"{where}: {id}" for id in present], counted(len(present), "sample"), yes)
+        shelf.delete(present)
+    if as_json:
+        echo_json({"key": str(key), "recipe": shelf.fingerprint, "removed": present, "not_stored": absent})
+    else:
+        click.echo(f"{where}: {counted(len(present), 'sample')} removed; `fstore gc` frees their space.")
+        if absent:
+            click.echo(f"{where}: not stored: {counted(len(absent), 'id')}, e.g. {absent[0]!r}.", err=True)
+    ctx.exit(1 if absent else 0)
+
+
+def _remove_key(ctx: click.Context, key: FeatureKey, prefix: str | None, store: Path, yes: bool, as_json: bool) -> None:
+    from featurestore.catalog import Catalog
+    from featurestore.cli.inventory import key_holdings
+
+    holdings = [held for held in key_holdings(store, key) if held.fingerprint.startswith(prefix or "")]
+    if not holdings:
+        raise nothing_stored(key, store)
+    lines = [
+        f"{key}@{held.fingerprint[:8]}: {counted(held.samples, 'sample')}, {held.origin}, "
+        f"{size_text(held.bytes + held.replaced_bytes)}"
+        for held in holdings
+    ]
+    _confirm(ctx, lines, f"{counted(len(holdings), 'recipe')} with everything in it", yes)
+    catalog = Catalog(store.absolute(), None, {})
+    for held in holdings:
+        catalog.exact(key, held.fingerprint).remove()
+    if as_json:
+        echo_json([held.as_json() for held in holdings])
+    else:
+        click.echo(f"{key}: {counted(sum(held.samples for held in holdings), 'sample')} removed.")
+
+
+def _confirm(ctx: click.Context, lines: list[str], what: str, yes: bool) -> None:
+    """List what would go, then ask.  An answer that is not yes ends the command with exit code 1."""
+    shown = lines[:20]
+    click.echo("\n".join(shown), err=True)
+    if len(lines) > len(shown):
+        click.echo(f"... and {len(lines) - len(shown)} more", err=True)
+    if yes:
+        return
+    try:
+        sure = click.confirm(f"Remove {what}?", err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError("nobody is there to ask: pass --yes") from None
+    if not sure:
+        click.echo("Nothing was removed.", err=True)
+        ctx.exit(1)
+
+
+@click.command()
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@store_option
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=900.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Leave what was replaced more recently: a reader may have it open.",
+)
+@json_option
+def gc(keys: Sequence[str], store: Path, grace: float, as_json: bool) -> None:
+    """Free the space of what compact, rm and overwriting replaced, and of writers that were killed.
+
+    Without KEY the whole store. Files that a writer may still be at work on stay for 15 minutes
+    whatever --grace says.
+    """
+    done = []
+    for shelf in _shelves(keys, store):
+        count = shelf.gc(grace)
+        if count:
+            done.append({"key": str(shelf.key), "recipe": shelf.fingerprint, "removed": count})
+            if not as_json:
+                click.echo(f"{shelf.key}@{shelf.fingerprint[:8]}: {counted(count, 'replaced segment')} removed.")
+    if as_json:
+        echo_json(done)
+    elif not done:
+        click.echo("Nothing to remove.")
+
+
+def _shelves(keys: Sequence[str], store: Path) -> Iterator[Shelf]:
+    from featurestore.catalog import Catalog
+    from featurestore.cli.inventory import walk
+    from featurestore.key import FeatureKey
+
+    catalog = Catalog(store.absolute(), None, {})
+    for text in keys:
+        key, prefix = read_key(text, store)
+        found = [name for name in catalog.fingerprints(key) if name.startswith(prefix or "")]
+        if not found:
+            raise nothing_stored(key, store)
+        yield from (catalog.exact(key, name) for name in found)
+    if not keys:
+        # By the housekeeping folders: a recipe that is gone may have left files there.
+        for _, parts in walk(store / ".fstore", 6):
+            try:
+                key = FeatureKey.parse("/".join(parts[:5]))
+            except ValueError:
+                continue
+            yield catalog.exact(key, parts[5])
