@@ -120,7 +120,8 @@ class Segment:
     def read(self, row: int, mapped: bool) -> Any:
         """A fresh (n_frames, dim) array.  Checked against its checksum the first time."""
         if mapped and self.checked[row] and self.codec is None:
-            return self.view()[row].copy()
+            view = self._view
+            return (self.view() if view is None else view)[row].copy()
         out = np.empty(self.shape, self.dtype)
         self._read_into(row, out)
         return out
@@ -145,7 +146,7 @@ class Segment:
         if self.codec is not None:
             self._inflate_into(row, out)
             return
-        if os.preadv(self.shard().number, [out], row * self.pitch) != self.payload:
+        if os.preadv((self._shard or self.shard()).number, [out], row * self.pitch) != self.payload:
             raise BadRowError(self, row, "the file ends before the row does")
         if not self.checked[row]:
             self._check(row, out)
