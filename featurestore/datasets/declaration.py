@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -68,7 +69,7 @@ class Dataset:
 
     name: str
     """the short name used in keys, e.g. `mer2023`"""
-    title: str
+    title: str = ""
     """the name of its class in the published scripts, e.g. `MER2023`"""
     aliases: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
@@ -80,7 +81,7 @@ class Dataset:
     nonverbal: str | None = None
     """its key in files of nonverbal clues"""
     labels: Labels | None = None
-    splits: Mapping[str, Split] = ()  # type: ignore[assignment]  # always given; a dict is no valid default
+    splits: Mapping[str, Split] = field(default_factory=dict)
     subtitles: Subtitles | None = None
     video: Media | None = None
     audio: Media | None = None
@@ -104,8 +105,8 @@ class Dataset:
     @property
     def names(self) -> tuple[str, ...]:
         """Every name that means this dataset alone, the canonical one first."""
-        extra = [self.results, self.nonverbal]
-        return tuple(dict.fromkeys([self.name, self.title, *self.aliases, *(name for name in extra if name)]))
+        every = (self.name, self.title, *self.aliases, self.results, self.nonverbal)
+        return tuple(dict.fromkeys(name for name in every if name))
 
 
 class _Table:
@@ -292,3 +293,10 @@ def resolve_dataset(name: str | Path) -> Dataset:
             "one of your own is the path of a .toml file like those, or a manifest"
         )
     return declared()[canonical]
+
+
+def as_json(dataset: Dataset) -> dict[str, Any]:
+    """A declaration as plain JSON types, with every name that means the dataset."""
+    data = dataclasses.asdict(dataset)
+    data["declared_in"] = None if dataset.declared_in is None else str(dataset.declared_in)
+    return data | {"names": list(dataset.names)}

@@ -1,0 +1,193 @@
+"""`fstore import` and `fstore export`: to and from the folders that other code reads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from featurestore.cli.options import json_option, read_key, store_option
+from featurestore.cli.output import echo_json, echo_table
+
+if TYPE_CHECKING:
+    from featurestore.legacy.importing import ImportReport
+    from featurestore.legacy.recompute import Match
+
+
+@click.command("import")
+@click.argument("tree", type=click.Path(path_type=Path), metavar="TREE")
+@store_option
+@click.option("--dataset", metavar="NAME|FILE.toml", help="Whose features these are, where the path does not say it.")
+@click.option(
+    "--origin", metavar="NAME", help="What the recipe calls this tree; default the last two parts of its path."
+)
+@click.option("--folder", "only", multiple=True, metavar="NAME", help="Take only this feature folder (repeatable).")
+@click.option("--audit", is_flag=True, help="Also report all that is suspicious; exit 1 if there is anything.")
+@click.option("--dry-run", is_flag=True, help="Look, and store nothing.")
+@click.option(
+    "--root", type=click.Path(path_type=Path), metavar="DIR", help="Folder with the datasets' files: ids, media."
+)
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), metavar="FILE", help="The same for one dataset, as a manifest."
+)
+@click.option("--recompute", type=click.IntRange(1), metavar="N", help="Make N random samples of each folder again.")
+@click.option("--recompute-as", metavar="SAMPLING", help="With this sampling, e.g. emotion_peak_fork.")
+@click.option("--weights", metavar="SPEC", help="For --recompute: random:SEED, a directory, or a hub id[@revision].")
+@click.option(
+    "--mer-factory", type=click.Path(path_type=Path), metavar="DIR", help="For --recompute: MER-Factory's output."
+)
+@click.option("--device", help="For --recompute, e.g. cuda:0.")
+@json_option
+@click.pass_context
+def import_(
+    ctx: click.Context,
+    tree: Path,
+    store: Path,
+    dataset: str | None,
+    origin: str | None,
+    only: tuple[str, ...],
+    audit: bool,
+    dry_run: bool,
+    root: Path | None,
+    manifest: Path | None,
+    recompute: int | None,
+    recompute_as: str | None,
+    weights: str | None,
+    mer_factory: Path | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Take in a TREE of .npy folders: {dataset}/{feature folder}/{sample}.npy, as AffectGPT's scripts write it.
+
+    TREE may also be one dataset's folder, or one feature folder. Values are kept bit for bit, under a recipe that says
+    where they came from. What cannot be imported is named and left where it is; the exit code is then 1.
+    """
+    from featurestore.legacy.importing import import_tree
+    from featurestore.legacy.sources import Sources
+    from featurestore.store import FeatureStore
+
+    if root is not None and manifest is not None:
+        raise click.UsageError("give --root or --manifest, not both")
+    if recompute is not None and root is None and manifest is None:
+        raise click.UsageError("--recompute needs the media: --root DIR or --manifest FILE")
+    sources = Sources(root, manifest, mer_factory)
+    target = None if dry_run else FeatureStore(store)
+    report = import_tree(
+        tree, target, dataset=dataset, origin=origin, only=only, audit=audit, known=sources.known, progress=_progress()
+    )
+    matches = []
+    if recompute is not None:
+        from featurestore.legacy.recompute import recompute_tree
+
+        matches = recompute_tree(
+            tree, sources, recompute, dataset=dataset, only=only, sampling=recompute_as, weights=weights, device=device
+        )
+    if as_json:
+        more = {"store": None if dry_run else str(store), "recomputed": [match.as_json() for match in matches]}
+        echo_json(report.as_json() | more)
+    else:
+        _print_import(report, None if dry_run else store, matches)
+    if report.findings or any(not match.good for match in matches):
+        ctx.exit(1)
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    """A line on stderr that counts, on a terminal only."""
+    if not sys.stderr.isatty():
+        return lambda name, done, total: None
+    return lambda name, done, total: click.echo(
+        f"\r{name}: {done:,}/{total:,}" + ("\n" if done == total else ""), nl=False, err=True
+    )
+
+
+def _print_import(report: ImportReport, store: Path | None, matches: list[Match]) -> None:
+    header = ["folder", "files", "expected", "stored", "present", "refused", "suspect"]
+    echo_table(header, [[getattr(folder, name) for name in header] for folder in report.folders])
+    if report.findings:
+        click.echo("")
+        echo_table(["finding", "folder", "what"], [[f.kind, f.folder, str(f)] for f in report.findings])
+    if matches:
+        click.echo("")
+        echo_table(["made again", "sample", "max abs", "cosine", ""], [_match_row(match) for match in matches])
+    click.echo("")
+    stored = sum(folder.stored for folder in report.folders)
+    if store is None:
+        click.echo("Nothing was stored (--dry-run).")
+    else:
+        click.echo(f"{stored:,} samples stored in {store} under origin {report.origin!r}.")
+
+
+def _match_row(match: Match) -> list[object]:
+    if match.max_abs is None or match.cosine is None:
+        return [match.folder, match.id, None, None, match.problem]
+    return [match.folder, match.id, f"{match.max_abs:.1e}", f"{match.cosine:.6f}", ""]
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[KEY[@RECIPE]]... [DIR]")
+@store_option
+@click.option("--layout", type=click.Choice(["affectgpt"]), help="Write .npy folders into DIR as that code reads them.")
+@click.option(
+    "--zarr", "zarr_path", type=click.Path(path_type=Path), metavar="FILE", help="Write one Zarr array instead."
+)
+@click.option("--sampling-as", metavar="SAMPLING", help="Name the folder as if this were the sampling.")
+@click.option("--overwrite", is_flag=True, help="Replace files that hold other values.")
+@json_option
+@click.pass_context
+def export(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    store: Path,
+    layout: str | None,
+    zarr_path: Path | None,
+    sampling_as: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write stored features for other code.
+
+    \b
+    fstore export KEY... --layout affectgpt DIR   .npy folders, float32; without KEY all that have a name there
+    fstore export KEY --zarr FILE                 one plain Zarr array, with its ids as attribute
+    """
+    from featurestore.legacy.exporting import export_tree, export_zarr, exportable
+    from featurestore.store import FeatureStore
+
+    source = FeatureStore(store, read_only=True)
+    if (layout is None) == (zarr_path is None):
+        raise click.UsageError("give --layout affectgpt DIR or --zarr FILE")
+    if zarr_path is not None:
+        if len(words) != 1:
+            raise click.UsageError("--zarr FILE takes one KEY")
+        key, recipe = read_key(words[0], store)
+        count = export_zarr(source, key, zarr_path, recipe=recipe)
+        if as_json:
+            echo_json({"key": str(key), "file": str(zarr_path), "samples": count})
+        else:
+            click.echo(f"{count:,} samples of {key} in {zarr_path}")
+        return
+    if not words:
+        raise click.UsageError("name the folder to write into: fstore export [KEY]... --layout affectgpt DIR")
+    keys = [read_key(word, store) for word in words[:-1]]
+    keys = keys or [(key, None) for key in exportable(source)]
+    if not keys:
+        raise click.UsageError(f"{store} holds nothing that has a folder name in the old layout; `fstore ls` lists it")
+    reports = [
+        export_tree(
+            source, key, words[-1], recipe=recipe, sampling_as=sampling_as, overwrite=overwrite, progress=_progress()
+        )
+        for key, recipe in keys
+    ]
+    if as_json:
+        echo_json([report.as_json() for report in reports])
+    else:
+        rows = [[report.folder, report.written, report.present, len(report.problems)] for report in reports]
+        echo_table(["folder", "written", "present", "problems"], rows)
+    for report in reports:
+        for problem in report.problems:
+            click.echo(problem, err=True)
+    if any(report.problems for report in reports):
+        ctx.exit(1)

@@ -1,0 +1,192 @@
+"""Import a tree of `.npy` folders into a store, bit for bit, and audit it on the way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featurestore.errors import ExistsError, ManifestError
+from featurestore.legacy.content import ContentAudit
+from featurestore.legacy.findings import REFUSED, Finding, Findings
+from featurestore.legacy.intake import Batch, Intake, open_folder, read_batches
+from featurestore.legacy.tree import FeatureFolder, scan_tree
+from featurestore.recipe import Recipe
+from featurestore.store import FeatureStore
+
+WRITERS = 2  # batches that are stored at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known about a dataset's samples besides the tree, for the audit."""
+
+    expected: Collection[str]
+    """ids of the split that the tree should hold"""
+    allowed: Collection[str]
+    """ids of all splits"""
+    frames_of: Callable[[FeatureFolder, str], int | None] = lambda folder, id: None
+
+
+@dataclass(slots=True)
+class FolderReport:
+    """What became of one feature folder."""
+
+    folder: str
+    key: str
+    recipe: str
+    """fingerprint of the recipe its rows are stored under"""
+    files: int
+    expected: int | None
+    """samples of the published or given split; None where neither is known"""
+    stored: int = 0
+    present: int = 0
+    """stored with the same bits before"""
+    refused: int = 0
+    suspect: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What `import_tree` did and found.  `findings` is empty for a tree with nothing wrong in it."""
+
+    tree: str
+    origin: str
+    folders: list[FolderReport] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "tree": self.tree,
+            "origin": self.origin,
+            "folders": [folder.as_json() for folder in self.folders],
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+def imported_recipe(origin: str, dtype: str) -> Recipe:
+    """The recipe of imported rows: where they came from is all that is known about how they were made."""
+    return Recipe({"imported": True, "layout": "affectgpt", "origin": origin, "stored_dtype": dtype})
+
+
+def import_tree(
+    root: str | Path,
+    store: FeatureStore | None,
+    *,
+    dataset: str | None = None,
+    origin: str | None = None,
+    only: tuple[str, ...] = (),
+    audit: bool = False,
+    known: Callable[[FeatureFolder], Known | None] = lambda folder: None,
+    progress: Callable[[str, int, int], None] = lambda folder, done, total: None,
+) -> ImportReport:
+    """Store every row of a tree that can be stored, under a recipe that says it was imported.
+
+    root     a tree, one dataset's folder in it, or one feature folder (see `scan_tree`, also for dataset and only)
+    store    where to; None only looks
+    origin   what the recipe calls the tree; by default the last two components of its path
+    audit    look for everything that is suspicious too: counts, ids, zeros, repeated rows, duplicates
+    known    what is known about the samples of a folder's dataset (audit only)
+
+    Running it again stores nothing twice.  Raises LegacyTreeError where the tree cannot be recognised at all, and
+    StoreError for the disk; everything else that is wrong is in the report, and all the rest is stored.
+    """
+    findings = Findings()
+    tree = scan_tree(root, findings, dataset, only)
+    tree.origin = origin or tree.origin
+    report = ImportReport(str(root), tree.origin)
+    with _Writer(store, findings) as writer:
+        for folder in tree.folders:
+            intake = open_folder(folder, findings)
+            recipe = imported_recipe(tree.origin, str(intake.dtype or "float32"))
+            published = folder.dataset.split().count if folder.dataset else None
+            row = FolderReport(folder.name, str(folder.key), recipe.fingerprint, len(intake.ids), published)
+            report.folders.append(row)
+            facts = _known(folder, known, findings) if audit else None
+            content = ContentAudit(folder, findings, _frames_of(folder, facts)) if audit else None
+            for batch in read_batches(intake, findings):
+                if content is not None:
+                    content.see(batch)
+                writer.put(folder, batch, recipe, row)
+                progress(folder.name, len(intake.taken), len(intake.ids))
+            if content is not None:
+                content.finish()
+                _coverage(intake, row, findings, facts)
+    for row in report.folders:
+        row.refused = findings.count(row.folder, *REFUSED, "exists")
+        row.suspect = findings.count(row.folder, "zero", "identical", "duplicate")
+    report.findings = list(findings)
+    return report
+
+
+def _known(folder: FeatureFolder, known: Callable[[FeatureFolder], Known | None], findings: Findings) -> Known | None:
+    try:
+        return known(folder)
+    except ManifestError as error:
+        findings.add("source", folder.name, f"ids were not checked: {error}")
+        return None
+
+
+def _frames_of(folder: FeatureFolder, known: Known | None) -> Callable[[str], int | None]:
+    return lambda id: known.frames_of(folder, id) if known is not None else None
+
+
+class _Writer:
+    """Stores batches while the next ones are read: reading is many small system calls, storing is hashing and fsync."""
+
+    def __init__(self, store: FeatureStore | None, findings: Findings) -> None:
+        self.store, self.findings = store, findings
+        self._pool = ThreadPoolExecutor(WRITERS)
+        self._pending: deque[tuple[Future[int], FeatureFolder, FolderReport, list[str]]] = deque()
+
+    def put(self, folder: FeatureFolder, batch: Batch, recipe: Recipe, report: FolderReport) -> None:
+        if self.store is None:
+            return
+        while len(self._pending) >= WRITERS:
+            self._collect()
+        ids, values = batch
+        future = self._pool.submit(self.store.put_many, folder.key, ids, values, recipe=recipe)
+        self._pending.append((future, folder, report, ids))
+
+    def _collect(self) -> None:
+        future, folder, report, ids = self._pending.popleft()
+        try:
+            fresh = future.result()
+        except ExistsError as error:
+            message = f"{error}; these {len(ids)} were left as they are: give another tree another --origin"
+            self.findings.add("exists", folder.name, message, *ids)
+            return
+        report.stored += fresh
+        report.present += len(ids) - fresh
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            while self._pending and kind is None:
+                self._collect()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _coverage(intake: Intake, report: FolderReport, findings: Findings, known: Known | None) -> None:
+    """Files against the ids that should be there, or against the published count where only that is known."""
+    name, ids = intake.folder.name, set(intake.ids)
+    dim, right = intake.dim, intake.folder.known_dim
+    if right is not None and dim and dim != right:
+        findings.add("dim", name, f"rows of {dim} values; those of {intake.folder.key.encoder} have {right}")
+    if known is not None:
+        report.expected = len(known.expected)
+        if missing := sorted(set(known.expected) - ids):
+            findings.add("missing_id", name, "samples of the split without a file", *missing)
+        if unknown := sorted(ids - set(known.allowed)):
+            findings.add("unknown_id", name, "files of samples that the dataset does not have", *unknown)
+    elif report.expected is not None and len(ids) != report.expected:
+        findings.add("count", name, f"{len(ids)} files; the split has {report.expected} samples")

@@ -1,0 +1,158 @@
+"""A tree of `.npy` folders as AffectGPT's scripts write it: `{root}/{dataset}/{feature folder}/{sample}.npy`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featurestore.datasets import Dataset, resolve_dataset
+from featurestore.errors import LegacyNameError, LegacyTreeError, UnknownDatasetError
+from featurestore.key import FeatureKey
+from featurestore.legacy.findings import Findings
+
+# Output width of the encoders that the old scripts knew, per row.  Source: domain notes 2.1.
+DIMS = {
+    "CLIP_VIT_LARGE": 768,
+    "EVA_CLIP_G": None,
+    "EVA_CLIP_G_NO_QFORMER": 1408,
+    "DINO2_LARGE": 1024,
+    "SigLIP_SO": 1152,
+    "HUBERT_LARGE": 1024,
+    "WAVLM_LARGE": 1024,
+    "DATA2VEC_BASE": 768,
+    "IMAGEBIND": None,
+    "CLIP_TEXT": 512,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFolder:
+    """One folder of `{sample}.npy` and the key that its name means."""
+
+    path: Path
+    key: FeatureKey
+    dataset: Dataset | None
+    """the declaration, where the dataset is a known one"""
+    name: str
+    """path relative to the tree, for reports"""
+
+    @property
+    def file_ndim(self) -> int:
+        """Dimensions of one file: fused vectors are (dim,), all else (rows, dim)."""
+        return 1 if self.key.modality == "multi" else 2
+
+    @property
+    def known_dim(self) -> int | None:
+        """Width of a row, where the encoder is one whose width is known."""
+        return 1024 if self.key.modality == "multi" else DIMS.get(self.key.encoder)
+
+
+@dataclass(slots=True)
+class Tree:
+    """What `scan_tree` recognised, and what it did not (in `findings`)."""
+
+    root: Path
+    origin: str
+    folders: list[FeatureFolder] = field(default_factory=list)
+
+
+def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, only: tuple[str, ...] = ()) -> Tree:
+    """Recognise every folder of a tree, of one dataset's folder in it, or of one feature folder.
+
+    dataset  a name, an alias or a .toml file: whose features these are, where the path does not say it; in a tree of
+             several datasets, the only one to take
+    only     feature folders to take, as they are named in reports or by their last component; empty: all
+
+    Folders that are not recognised, and two folders that mean one key, are findings and are not taken.
+    Raises LegacyTreeError where nothing can be recognised at all.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise LegacyTreeError(f"tree {root} is not a folder")
+    tree = Tree(root, "/".join(root.resolve().parts[-2:]).lstrip("/"))
+    if _is_feature_folder(root.name):
+        _take(tree, findings, root, root.resolve().parent.name, dataset, root.name)
+    else:
+        for child in _folders(root):
+            if _is_feature_folder(child.name):
+                _take(tree, findings, child, root.resolve().name, dataset, child.name)
+            else:
+                _take_dataset(tree, findings, child, dataset)
+    if only:
+        known = [folder.name for folder in tree.folders]
+        for name in only:
+            if not any(name in (folder, folder.rpartition("/")[2]) for folder in known):
+                raise LegacyTreeError(
+                    f"tree {root} has no feature folder {name!r}; it has {', '.join(known) or 'none'}"
+                )
+        tree.folders = [f for f in tree.folders if f.name in only or f.name.rpartition("/")[2] in only]
+    _one_folder_per_key(tree, findings)
+    if not tree.folders and not findings:
+        raise LegacyTreeError(
+            f"tree {root} holds no feature folder such as mer2023/frame_CLIP_VIT_LARGE_emotion_peak_8frms"
+        )
+    return tree
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    yield from (path / name for name in names)
+
+
+def _is_feature_folder(name: str) -> bool:
+    try:
+        FeatureKey.from_legacy("x", name)
+    except ValueError:
+        return False
+    return True
+
+
+def _take_dataset(tree: Tree, findings: Findings, path: Path, wanted: str | None) -> None:
+    try:
+        found = resolve_dataset(path.name)
+    except UnknownDatasetError as error:
+        if wanted is None:
+            findings.add("unknown_dataset", path.name, f"{error}; or name it: --dataset NAME {path}")
+        return
+    if wanted is not None and resolve_dataset(wanted).name != found.name:
+        return
+    for child in _folders(path):
+        _take(tree, findings, child, found.name, None, f"{path.name}/{child.name}")
+
+
+def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str | None, name: str) -> None:
+    declared: Dataset | None
+    try:
+        declared = resolve_dataset(parent if dataset is None else dataset)
+    except UnknownDatasetError as error:
+        if dataset is None:
+            raise LegacyTreeError(f"folder {path}: {error}; say whose it is with --dataset NAME") from error
+        declared = None  # a dataset of the user's own that has no declaration: its name is enough for a key
+    try:
+        key = FeatureKey.from_legacy(declared.name if declared else str(dataset), path.name)
+        close = [known for known in DIMS if key.encoder.startswith(known + "_") and key.encoder not in DIMS]
+        if close:
+            # frame_CLIP_VIT_LARGE_middle_8frms would otherwise become uniform frames of "CLIP_VIT_LARGE_middle".
+            raise LegacyNameError(f"folder name {path.name!r}: {key.encoder!r} is {close[0]} with an unknown sampling")
+    except LegacyNameError as error:
+        findings.add("unknown_folder", name, str(error))
+        return
+    tree.folders.append(FeatureFolder(path, key, declared, name))
+
+
+def _one_folder_per_key(tree: Tree, findings: Findings) -> None:
+    counts = Counter(folder.key for folder in tree.folders)
+    for key, count in counts.items():
+        if count > 1:
+            names = [folder.name for folder in tree.folders if folder.key == key]
+            findings.add(
+                "two_folders",
+                names[0],
+                f"{' and '.join(names)} are all {key}, perhaps of two writers; "
+                f"take one with --folder {names[0]}, another with --folder and an --origin of its own",
+            )
+    tree.folders = [folder for folder in tree.folders if counts[folder.key] == 1]

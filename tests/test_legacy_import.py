@@ -1,0 +1,528 @@
+"""What people already have is imported bit for bit, and everything that is wrong with it is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from featurestore.cli import fstore
+from featurestore.errors import LegacyTreeError, MissingFeatureError
+from featurestore.key import FeatureKey
+from featurestore.legacy.findings import Findings
+from featurestore.legacy.importing import import_tree, imported_recipe
+from featurestore.legacy.npy import read_npy
+from featurestore.legacy.tree import scan_tree
+from featurestore.store import FeatureStore
+
+SIMS = 457  # samples of the smallest test split
+FRAME = "frame_CLIP_VIT_LARGE_emotion_peak_8frms"
+
+
+def rows(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape or (8, 768), dtype=np.float32)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A clean tree: the whole test split of SIMS in every template that one split can have."""
+    root = tmp_path / "preextracted_features"
+    shapes = {
+        FRAME: (8, 16),
+        "face_CLIP_VIT_LARGE_8frms": (8, 16),
+        "audio_HUBERT_LARGE_8clips": (8, 12),
+        "multi_CLIP_VIT_LARGE_HUBERT_LARGE_complete": (1024,),
+        "au_CLIP_VITB32_8frms": None,
+    }
+    generator = np.random.default_rng(0)
+    for name, shape in shapes.items():
+        folder = root / "sims" / name
+        folder.mkdir(parents=True)
+        for number in range(SIMS):
+            own = shape or (number % 3 + 1, 512)
+            np.save(folder / f"video_{number:04d}_0001.npy", generator.standard_normal(own, dtype=np.float32))
+    return root  # rows narrower than the encoders make them, to be quick
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Ten good samples of one folder, for planting mistakes into."""
+    folder = tmp_path / "tree" / "mer2023" / FRAME
+    folder.mkdir(parents=True)
+    for number in range(10):
+        np.save(folder / f"sample_{number:08d}.npy", rows(number))
+    return tmp_path / "tree"
+
+
+def kinds(report: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for finding in report.findings:
+        found.setdefault(finding.kind, []).extend(finding.ids)
+    return found
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(fstore, [str(word) for word in words])
+
+
+# ---- recognising ----
+
+TEMPLATES = {
+    "frame_CLIP_VIT_LARGE_emotion_peak_8frms": "mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8",
+    "frame_EVA_CLIP_G_NO_QFORMER_headtail_6frms": "mer2023/frame/EVA_CLIP_G_NO_QFORMER/headtail/6",
+    "frame_SigLIP_SO_uniform_16frms": "mer2023/frame/SigLIP_SO/uniform/16",
+    "frame_DINO2_LARGE_8frms": "mer2023/frame/DINO2_LARGE/uniform/8",
+    "face_CLIP_VIT_LARGE_8frms": "mer2023/face/CLIP_VIT_LARGE/uniform/8",
+    "face_DINO2_LARGE_uniform_8frms": "mer2023/face/DINO2_LARGE/uniform/8",
+    "audio_HUBERT_LARGE_8clips": "mer2023/audio/HUBERT_LARGE/const_clips/8",
+    "multi_CLIP_VIT_LARGE_HUBERT_LARGE_complete": "mer2023/multi/CLIP_VIT_LARGE.HUBERT_LARGE/complete/1",
+    "multi_SigLIP_SO_WAVLM_LARGE_simple": "mer2023/multi/SigLIP_SO.WAVLM_LARGE/simple/1",
+    "au_CLIP_VITB32_8frms": "mer2023/au/CLIP_TEXT/au_summary/all",
+}
+
+
+def test_every_template_is_recognised(tmp_path: Path) -> None:
+    for name in TEMPLATES:
+        (tmp_path / "MER2023" / name).mkdir(parents=True)
+    findings = Findings()
+    tree = scan_tree(tmp_path, findings)
+    assert {folder.path.name: str(folder.key) for folder in tree.folders} == TEMPLATES
+    assert not findings
+
+
+@pytest.mark.parametrize("name", ["au", "au_CLIP_VITB32_8frms", "au_CLIP_VITB32_512d_8frms"])
+def test_the_three_au_folders_mean_one_key(tmp_path: Path, name: str) -> None:
+    (tmp_path / "iemocapfour" / name).mkdir(parents=True)
+    assert [str(f.key) for f in scan_tree(tmp_path, Findings()).folders] == ["iemocap/au/CLIP_TEXT/au_summary/all"]
+
+
+def test_a_dataset_folder_or_a_feature_folder_is_a_tree_too(small: Path) -> None:
+    for path in (small, small / "mer2023", small / "mer2023" / FRAME):
+        assert [str(f.key) for f in scan_tree(path, Findings()).folders] == [TEMPLATES[FRAME]]
+    (small / "mer2023").rename(small / "mine")
+    with pytest.raises(LegacyTreeError, match=r"'mine' is not known.*say whose it is with --dataset NAME"):
+        scan_tree(small / "mine", Findings())
+    assert [str(f.key) for f in scan_tree(small / "mine", Findings(), "my_own").folders] == [
+        "my_own/frame/CLIP_VIT_LARGE/emotion_peak/8"
+    ]
+
+
+def test_what_is_not_recognised_is_named(small: Path) -> None:
+    for name in ("mer2032/" + FRAME, "mer2023/frame_CLIP_VIT_LARGE_middle_8frms", "mer2023/notes"):
+        (small / name).mkdir(parents=True)
+    report = import_tree(small, None)
+    messages = {finding.kind: str(finding) for finding in report.findings if finding.kind == "unknown_dataset"}
+    assert "did you mean" in messages["unknown_dataset"]
+    unknown = {f.folder: f.message for f in report.findings if f.kind == "unknown_folder"}
+    assert "CLIP_VIT_LARGE with an unknown sampling" in unknown["mer2023/frame_CLIP_VIT_LARGE_middle_8frms"]
+    assert "is none of frame_ENCODER" in unknown["mer2023/notes"]
+    assert [folder.files for folder in report.folders] == [10]
+
+
+def test_a_place_without_features_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LegacyTreeError, match="holds no feature folder"):
+        import_tree(tmp_path, None)
+    with pytest.raises(LegacyTreeError, match="is not a folder"):
+        import_tree(tmp_path / "nowhere", None)
+
+
+# ---- importing ----
+
+
+def test_a_whole_tree_is_stored_bit_for_bit(tree: Path, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store")
+    report = import_tree(tree, store)
+    assert report.findings == []
+    assert [(folder.files, folder.stored, folder.refused) for folder in report.folders] == [(SIMS, SIMS, 0)] * 5
+    for folder in sorted((tree / "sims").iterdir()):
+        key = FeatureKey.from_legacy("sims", folder.name)
+        assert len(store.ids(key)) == SIMS
+        for file in sorted(folder.iterdir()):
+            expected = np.load(file)
+            stored = store.get(key, file.stem)
+            assert stored.dtype == expected.dtype
+            assert stored.tobytes() == expected.tobytes()
+        assert store.get(key, file.stem).shape == (expected.shape if expected.ndim == 2 else (1, 1024))
+
+
+def test_the_recipe_says_where_rows_came_from(small: Path, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store")
+    key = TEMPLATES[FRAME]
+    import_tree(small, store)
+    origin = "/".join(small.resolve().parts[-2:])
+    recipe = {"imported": True, "layout": "affectgpt", "origin": origin, "stored_dtype": "float32"}
+    assert [found.data for found in store.recipes(key).values()] == [recipe]
+    assert store.get_features(key, "sample_00000000").recipe == imported_recipe(origin, "float32")
+
+
+def test_another_tree_is_another_recipe(small: Path, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store")
+    import_tree(small, store)
+    file = small / "mer2023" / FRAME / "sample_00000000.npy"
+    np.save(file, rows(99))
+    report = import_tree(small, store)
+    assert kinds(report) == {"exists": [f"sample_{number:08d}" for number in range(10)]}
+    assert report.folders[0].refused == 10
+    np.testing.assert_array_equal(store.get(TEMPLATES[FRAME], "sample_00000000"), rows(0))
+    other = import_tree(small, store, origin="the-other")
+    assert other.folders[0].stored == 10
+    recipes = store.recipes(TEMPLATES[FRAME])
+    assert sorted(recipe.data["origin"] for recipe in recipes.values()) == sorted([report.origin, "the-other"])
+    mine = store.get(TEMPLATES[FRAME], "sample_00000000", recipe=other.folders[0].recipe)
+    np.testing.assert_array_equal(mine, rows(99))
+
+
+def test_importing_again_stores_nothing_twice(small: Path, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store")
+    assert import_tree(small, store).folders[0].stored == 10
+    again = import_tree(small, store)
+    assert (again.folders[0].stored, again.folders[0].present) == (0, 10)
+    np.save(small / "mer2023" / FRAME / "sample_00000010.npy", rows(10))
+    assert import_tree(small, store).folders[0].stored == 1
+
+
+def test_float16_folders_keep_their_dtype(small: Path, tmp_path: Path) -> None:
+    for file in (small / "mer2023" / FRAME).iterdir():
+        np.save(file, np.load(file).astype(np.float16))
+    store = FeatureStore(tmp_path / "store")
+    report = import_tree(small, store, audit=True)
+    assert set(kinds(report)) == {"count"}
+    stored = store.get(TEMPLATES[FRAME], "sample_00000003")
+    assert stored.dtype == np.float16
+    assert stored.tobytes() == rows(3).astype(np.float16).tobytes()
+    assert next(iter(store.recipes(TEMPLATES[FRAME]).values())).data["stored_dtype"] == "float16"
+
+
+def test_fortran_order_and_other_headers_hold_the_same_values(small: Path, tmp_path: Path) -> None:
+    folder = small / "mer2023" / FRAME
+    np.save(folder / "sample_00000001.npy", np.asfortranarray(rows(1)))
+    with (folder / "sample_00000002.npy").open("wb") as stream:
+        np.lib.format.write_array(stream, rows(2), version=(2, 0))
+    store = FeatureStore(tmp_path / "store")
+    assert import_tree(small, store).findings == []
+    for number in (1, 2):
+        np.testing.assert_array_equal(store.get(TEMPLATES[FRAME], f"sample_{number:08d}"), rows(number))
+
+
+def test_a_dataset_of_ones_own(small: Path, tmp_path: Path) -> None:
+    (small / "mer2023").rename(small / "anything")
+    store = FeatureStore(tmp_path / "store")
+    assert import_tree(small / "anything", store, dataset="my_own").folders[0].stored == 10
+    assert [str(key) for key in store.keys()] == ["my_own/frame/CLIP_VIT_LARGE/emotion_peak/8"]
+
+
+# ---- what is wrong ----
+
+
+def plant_truncated(folder: Path) -> list[str]:
+    for number, size in ((0, 5000), (1, 100), (2, 0)):
+        with (folder / f"sample_{number:08d}.npy").open("r+b") as stream:
+            stream.truncate(size)
+    return [f"sample_{number:08d}" for number in range(3)]
+
+
+def plant_longer(folder: Path) -> list[str]:
+    with (folder / "sample_00000000.npy").open("ab") as stream:
+        stream.write(b"\0")
+    return ["sample_00000000"]
+
+
+def plant_not_npy(folder: Path) -> list[str]:
+    (folder / "sample_00000000.npy").write_text("<html>404</html>")
+    return ["sample_00000000"]
+
+
+def plant_shape(folder: Path) -> list[str]:
+    np.save(folder / "sample_00000000.npy", rows(0, 1, 768))
+    np.save(folder / "sample_00000001.npy", rows(0, 8, 1024))
+    np.save(folder / "sample_00000002.npy", rows(0, 768))
+    np.save(folder / "sample_00000003.npy", rows(0, 8, 32, 768))
+    return [f"sample_{number:08d}" for number in range(4)]
+
+
+def plant_dtype(folder: Path) -> list[str]:
+    np.save(folder / "sample_00000000.npy", rows(0).astype(np.float64))
+    np.save(folder / "sample_00000001.npy", rows(0).astype(np.float16))
+    np.save(folder / "sample_00000002.npy", rows(0).astype(">f4"))
+    np.save(folder / "sample_00000003.npy", rows(0).astype(np.int32))
+    return [f"sample_{number:08d}" for number in range(4)]
+
+
+def plant_nonfinite(folder: Path) -> list[str]:
+    for number, value in enumerate((np.nan, np.inf, -np.inf)):
+        values = rows(number)
+        values[7, 767] = value
+        np.save(folder / f"sample_{number:08d}.npy", values)
+    return [f"sample_{number:08d}" for number in range(3)]
+
+
+def plant_zero(folder: Path) -> list[str]:
+    np.save(folder / "sample_00000000.npy", np.zeros((8, 768), np.float32))
+    values = rows(1)
+    values[3] = -0.0
+    np.save(folder / "sample_00000001.npy", values)
+    return ["sample_00000000", "sample_00000001"]
+
+
+def plant_identical(folder: Path) -> list[str]:
+    np.save(folder / "sample_00000000.npy", np.repeat(rows(0, 1, 768), 8, axis=0))
+    return ["sample_00000000"]
+
+
+def plant_duplicate(folder: Path) -> list[str]:
+    np.save(folder / "sample_00000005.npy", rows(2))
+    return ["sample_00000002", "sample_00000005"]
+
+
+def plant_stray(folder: Path) -> list[str]:
+    (folder / "sample_00000000.npy.tmp").write_bytes(b"half")
+    (folder / ".DS_Store").write_bytes(b"")
+    os.mkfifo(folder / "pipe.npy")
+    return ["pipe.npy", "sample_00000000.npy.tmp"]
+
+
+def plant_bad_id(folder: Path) -> list[str]:
+    np.save(folder / "a\nb.npy", rows(0))
+    with open(os.fsencode(folder) + b"/\xff.npy", "wb") as stream:
+        np.save(stream, rows(1))
+    return ["\\udcff.npy", "a\nb.npy"]
+
+
+PLANTED: dict[str, tuple[str, Callable[[Path], list[str]], bool]] = {
+    "truncated": ("unreadable", plant_truncated, True),
+    "longer": ("unreadable", plant_longer, True),
+    "not_npy": ("unreadable", plant_not_npy, True),
+    "shape": ("shape", plant_shape, True),
+    "dtype": ("dtype", plant_dtype, True),
+    "nonfinite": ("nonfinite", plant_nonfinite, True),
+    "zero": ("zero", plant_zero, False),
+    "identical": ("identical", plant_identical, False),
+    "duplicate": ("duplicate", plant_duplicate, False),
+    "stray": ("stray", plant_stray, False),
+    "bad_id": ("bad_id", plant_bad_id, False),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_each_planted_mistake_is_found_and_the_rest_is_stored(small: Path, tmp_path: Path, name: str) -> None:
+    kind, plant, refused = PLANTED[name]
+    concerned = plant(small / "mer2023" / FRAME)
+    store = FeatureStore(tmp_path / "store")
+    report = import_tree(small, store, audit=True)
+    found = kinds(report)
+    assert sorted(found.pop(kind)) == sorted(concerned)
+    assert set(found) == {"count"}  # ten of 411, and nothing else is wrong
+    stored = store.ids(TEMPLATES[FRAME])
+    assert len(stored) == (10 - len(concerned) if refused else 10)
+    assert not refused or not set(stored) & set(concerned)
+
+
+def test_a_clean_tree_has_no_finding(tree: Path) -> None:
+    report = import_tree(tree, None, audit=True)
+    # The fixture's rows are narrow to be quick; the width is the only thing to say.
+    assert {finding.kind for finding in report.findings} == {"dim"}
+    for name in (FRAME, "face_CLIP_VIT_LARGE_8frms"):
+        for number, file in enumerate(sorted((tree / "sims" / name).iterdir())):
+            np.save(file, rows(number + (1000 if name == FRAME else 0)))
+    for number, file in enumerate(sorted((tree / "sims" / "audio_HUBERT_LARGE_8clips").iterdir())):
+        np.save(file, rows(number, 8, 1024))
+    assert import_tree(tree, None, audit=True).findings == []
+
+
+def test_one_missing_and_one_too_many_are_counted(tree: Path) -> None:
+    (tree / "sims" / FRAME / "video_0000_0001.npy").unlink()
+    report = import_tree(tree, None, audit=True, only=(FRAME,))
+    assert [str(f) for f in report.findings if f.kind == "count"] == ["456 files; the split has 457 samples"]
+
+
+def test_an_object_array_is_refused_and_not_executed(small: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+
+    class Touch:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(canary),)
+
+    file = small / "mer2023" / FRAME / "sample_00000000.npy"
+    np.save(file, np.array([Touch()], dtype=object), allow_pickle=True)
+    report = import_tree(small, FeatureStore(tmp_path / "store"))
+    assert [str(finding) for finding in report.findings] == [
+        "holds Python objects (a pickle), which are never loaded (1: sample_00000000)"
+    ]
+    assert not canary.exists()
+    with pytest.raises(LegacyTreeError, match="never loaded"):
+        read_npy(file)
+    np.load(file, allow_pickle=True)  # the mutant
+    assert canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [("(8, 768", b""), ("(-8, -768)", bytes(8 * 768 * 4)), ("(1000000000, 1000000000)", b""), ("((8), 768)", b"")],
+)
+def test_headers_that_lie_are_refused(tmp_path: Path, shape: str, data: bytes) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    file = tmp_path / "x.npy"
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data)
+    with pytest.raises(LegacyTreeError):
+        read_npy(file)
+
+
+def test_pickles_renamed_to_npy_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(LegacyTreeError, match=r"is not a \.npy file"):
+        read_npy(tmp_path / "x.npy")
+
+
+def test_two_writers_folders_for_one_key_are_not_mixed(small: Path, tmp_path: Path) -> None:
+    face, other = (
+        small / "mer2023" / "face_CLIP_VIT_LARGE_8frms",
+        small / "mer2023" / "face_CLIP_VIT_LARGE_uniform_8frms",
+    )
+    for seed, folder in ((1, face), (2, other)):
+        folder.mkdir()
+        np.save(folder / "sample_00000000.npy", rows(seed))
+    store = FeatureStore(tmp_path / "store")
+    report = import_tree(small, store)
+    assert [finding.kind for finding in report.findings] == ["two_folders"]
+    assert [str(key) for key in store.keys()] == [TEMPLATES[FRAME]]
+    for number, folder in enumerate((face, other)):
+        assert import_tree(small, store, only=(folder.name,), origin=f"writer-{number}").folders[0].stored == 1
+    assert len(store.recipes("mer2023/face/CLIP_VIT_LARGE/uniform/8")) == 2
+    (small / "MER2023" / FRAME).mkdir(parents=True)  # an alias of the same dataset beside it
+    assert "two_folders" in kinds(import_tree(small, None))
+
+
+def test_a_folder_whose_name_lies_about_n_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "tree" / "mer2023" / "frame_CLIP_VIT_LARGE_emotion_peak_1frms"
+    folder.mkdir(parents=True)
+    np.save(folder / "sample_00000000.npy", rows(0))
+    report = import_tree(tmp_path / "tree", None)
+    assert "if the values are right, the folder should be named ..._8frms" in str(report.findings[0])
+
+
+def test_ids_are_checked_against_the_label_file(small: Path, tmp_path: Path) -> None:
+    root = tmp_path / "mer2023-dataset-process"
+    root.mkdir()
+    labels = {f"sample_{number:08d}": {"emo": "happy"} for number in range(1, 12)}
+    arrays = {
+        "test1_corpus": labels,
+        "train_corpus": {"sample_00000000": {"emo": "sad"}},
+        "test2_corpus": {},
+        "test3_corpus": {},
+    }
+    np.savez(root / "label-6way.npz", **{name: np.array(value, dtype=object) for name, value in arrays.items()})
+    np.save(small / "mer2023" / FRAME / "nobody.npy", rows(50))
+    result = run("import", small, "--audit", "--dry-run", "--root", root, "--json")
+    assert result.exit_code == 1
+    found = {finding["kind"]: finding["ids"] for finding in json.loads(result.stdout)["findings"]}
+    assert found == {"missing_id": ["sample_00000010", "sample_00000011"], "unknown_id": ["nobody"]}
+    (root / "label-6way.npz").write_bytes(b"not a zip")
+    result = run("import", small, "--audit", "--dry-run", "--root", root, "--json")
+    assert "source" in {finding["kind"] for finding in json.loads(result.stdout)["findings"]}
+
+
+def test_identical_rows_of_a_one_frame_clip_are_right(small: Path, shared_media: Path, tmp_path: Path) -> None:
+    folder = small / "mer2023" / FRAME
+    for name in ("sample_00000000", "sample_00000001", "sample_00000002"):
+        np.save(folder / f"{name}.npy", np.repeat(rows(len(name), 1, 768) + int(name[-1]), 8, axis=0))
+    clips = shared_media / "synthetic"
+    manifest = tmp_path / "manifest.csv"
+    lines = [f"sample_00000000,{clips / 'short1.mp4'}", f"sample_00000001,{clips / 'short3.mp4'}", "sample_00000002,"]
+    manifest.write_text("\n".join(["id,video", *lines, *(f"sample_{n:08d}," for n in range(3, 10))]) + "\n")
+    result = run("import", small, "--audit", "--dry-run", "--manifest", manifest, "--json")
+    found = {f["message"].partition(":")[2]: f["ids"] for f in json.loads(result.stdout)["findings"]}
+    assert [ids for message, ids in found.items() if "cannot tell" in message] == [["sample_00000002"]]
+    assert [ids for message, ids in found.items() if "cannot tell" not in message] == [["sample_00000001"]]
+
+
+# ---- the command ----
+
+
+def test_import_prints_a_table_and_exits_1_on_findings(small: Path, tmp_path: Path) -> None:
+    result = run("import", small, "--store", tmp_path / "store")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["folder", "files", "expected", "stored", "present", "refused", "suspect"]
+    assert lines[1].split() == [f"mer2023/{FRAME}", "10", "411", "10", "0", "0", "0"]
+    assert lines[-1] == f"10 samples stored in {tmp_path / 'store'} under origin '{small.parent.name}/tree'."
+    plant_zero(small / "mer2023" / FRAME)
+    result = run("import", small, "--audit", "--dry-run")
+    assert result.exit_code == 1
+    assert "zero" in result.stdout
+    assert "(1: sample_00000000)" in result.stdout
+    assert result.stdout.splitlines()[-1] == "Nothing was stored (--dry-run)."
+
+
+def test_dry_run_touches_no_store(small: Path, tmp_path: Path) -> None:
+    assert run("import", small, "--dry-run", "--store", tmp_path / "store").exit_code == 0
+    assert not (tmp_path / "store").exists()
+
+
+def test_usage_mistakes_exit_2(small: Path) -> None:
+    assert run("import", small, "--recompute", "3").exit_code == 2
+    assert run("import", small, "--root", small, "--manifest", small / "x").exit_code == 2
+    assert run("import", small / "mer2023", "--dry-run", "--folder", "nope").exit_code == 1
+
+
+def test_a_large_directory_is_listed_once_and_batched(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurestore.legacy.intake.BATCH_BYTES", 3 * 8 * 768 * 4)
+    seen: list[tuple[int, int]] = []
+    report = import_tree(
+        small, FeatureStore(tmp_path / "store"), progress=lambda name, done, total: seen.append((done, total))
+    )
+    assert seen == [(3, 10), (6, 10), (9, 10), (10, 10)]
+    assert report.folders[0].stored == 10
+
+
+def test_a_miss_after_import_names_the_command(small: Path, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store")
+    import_tree(small, store)
+    with pytest.raises(MissingFeatureError, match="fstore"):
+        store.get(TEMPLATES[FRAME], "sample_99999999")
+
+
+class Made:
+    """A compute that makes what the tree holds, except for one sample."""
+
+    def __init__(self, folder: Path, wrong: str) -> None:
+        self.folder, self.wrong = folder, wrong
+
+    def recipe(self, key: FeatureKey) -> dict[str, Any]:
+        return {"made": 1}
+
+    def __call__(self, key: FeatureKey, ids: Any) -> Iterator[tuple[str, Any]]:
+        from featurestore.features import Failure, Features
+
+        for id in ids:
+            values = np.load(self.folder / f"{id}.npy")
+            if id == self.wrong:
+                yield id, Features(np.roll(values, 1, axis=0))
+            elif id == "sample_00000009":
+                yield id, Failure("media", "no such clip")
+            else:
+                yield id, Features((values * np.float32(1.0001)).astype(np.float32))
+
+
+def test_recompute_measures_the_distance(small: Path) -> None:
+    from featurestore.legacy.recompute import choose, recompute
+
+    folder = scan_tree(small, Findings()).folders[0]
+    ids = [f"sample_{number:08d}" for number in range(10)]
+    matches = {m.id: m for m in recompute(folder, folder.key, ids, Made(folder.path, ids[4]))}
+    assert matches[ids[0]].good
+    assert matches[ids[0]].max_abs == pytest.approx(float(np.abs(rows(0)).max()) * 1e-4, rel=0.02)
+    assert matches[ids[0]].cosine == pytest.approx(1.0)
+    assert not matches[ids[4]].good
+    assert abs(matches[ids[4]].cosine or 1.0) < 0.3
+    assert (matches[ids[9]].good, matches[ids[9]].problem) == (False, "no such clip")
+    assert choose(ids, 3) == choose(list(reversed(ids)), 3)
+    assert len(choose(ids, 99)) == 10
