@@ -121,9 +121,9 @@ class Extractor:
         return Recipe(
             {
                 "encoder": {"version": encoder.version, "config": encoder.config()},
-                "weights": weights_identity(encoder),
+                "weights": weights_identity(encoder, self.weights.get(key.encoder)),
                 "sampler": self._sampler_recipe(key),
-                "media": media_recipe(key.modality, encoder.size, self.allow_corrupt),
+                "media": media_recipe(key.modality, _size(encoder), self.allow_corrupt),
                 "compute_dtype": self.compute_dtype,
                 "dtype": self.dtype,
             }
@@ -139,7 +139,7 @@ class Extractor:
         if key.modality not in PREPARATIONS:
             raise ConfigError(f"{key}: features of modality {key.modality!r} can be imported, but not computed")
         batch = _Batch(self.batch_size if key.modality != "audio" else 1)
-        run = _Run(self, key, encoder.size)
+        run = _Run(self, key, _size(encoder))
         for id, outcome in run.prepare(iter(ids), batch):
             if isinstance(outcome, Failure):
                 yield id, outcome
@@ -383,6 +383,11 @@ class _Run:
             seconds, result = future.result()
             self.extractor.seconds.decode += seconds
             self._advance(id, preparation, result, None)
+
+
+def _size(encoder: Encoder) -> tuple[int, int]:
+    """(height, width) of the images an encoder takes; encoders of sound and text have none."""
+    return getattr(encoder, "size", (0, 0))
 
 
 def _timed(function: Any, *arguments: Any) -> tuple[float, Any]:
