@@ -313,7 +313,7 @@ def ensure_levels(place: Place, recipe: Recipe) -> None:
         attributes: dict[str, Any] = {}
         if level == place.recipe_dir:
             attributes = {"featurestore": {"format": FORMAT, "key": str(place.key), "recipe": recipe.data}}
-        _ensure_group(level, attributes, place.house / "tmp")
+        ensure_group(level, attributes, place.house / "tmp")
         # Also where the level was there: another process may have made it and not yet fsynced it,
         # and what is acknowledged below it must not be lost with it.
         fsync_dir(level)
@@ -321,20 +321,25 @@ def ensure_levels(place: Place, recipe: Recipe) -> None:
     _durable.add(str(place.recipe_dir))
 
 
-def _ensure_group(level: Path, attributes: Mapping[str, Any], tmp: Path) -> None:
+def ensure_group(level: Path, attributes: Mapping[str, Any], tmp: Path) -> None:
+    """Write the Zarr group document of a level where it is missing, by a rename from `tmp`."""
     document = level / "zarr.json"
     if document.exists():
         return
-    content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    raw = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     staged = tmp / f"{uuid.uuid4().hex}.json"
     try:
-        write_file(staged, [raw])
+        write_file(staged, [group_document(attributes)])
         # Two writers rename the same bytes over each other: the content follows from the path.
         os.rename(staged, document)
     except BaseException:
         staged.unlink(missing_ok=True)
         raise
+
+
+def group_document(attributes: Mapping[str, Any]) -> bytes:
+    """The bytes of a level's zarr.json."""
+    content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _refuse_other_case(parent: Path, part: str) -> None:
