@@ -1,0 +1,162 @@
+"""What a store must answer: every acknowledged value, bit for bit, and of an operation in flight all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore import FeatureKey, FeatureStore, Recipe
+from featurestore.errors import FeatureStoreError, MissingFeatureError, UnknownRecipeError
+
+KEY = FeatureKey("mer2023", "frame", "CLIP_VIT_LARGE", "uniform", 4)
+ALL = FeatureKey("mer2023", "au", "CLIP_TEXT", "au_summary", "all")
+RECIPE = Recipe({"weights": "torture", "layer": 1})
+SECOND_RECIPE = Recipe({"weights": "torture", "layer": 2})
+DIM = 8
+ABSENT = 0  # the version of an id that is not stored
+
+
+def value(id: str, version: int, key: FeatureKey = KEY) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(n_frames, 8) that nothing else has: which id and which version can be read off the bits."""
+    rows = key.n_frames if isinstance(key.n_frames, int) else 1 + (len(id) + version) % 3
+    raw = hashlib.shake_128(f"{id}\0{version}".encode()).digest(rows * DIM)
+    return np.frombuffer(raw, np.uint8).astype(np.float32).reshape(rows, DIM)
+
+
+@dataclass(frozen=True)
+class Op:
+    """put | overwrite | delete | compact | gc | get, of some ids; `version` is what is written."""
+
+    name: str
+    ids: tuple[str, ...] = ()
+    version: int = ABSENT
+    codec: str | None = None
+    key: FeatureKey = KEY
+    recipe: Recipe = RECIPE
+
+    def run(self, store: FeatureStore) -> None:
+        if self.name in ("put", "overwrite"):
+            store.put_many(
+                self.key,
+                self.ids,
+                [value(id, self.version, self.key) for id in self.ids],
+                recipe=self.recipe,
+                provenance=[{"version": self.version} for _ in self.ids],
+                overwrite=self.name == "overwrite",
+            )
+            return
+        shelf = store.shelf(self.key, recipe=self.recipe.fingerprint)
+        assert shelf is not None
+        if self.name == "delete":
+            shelf.delete(self.ids)
+        elif self.name == "compact":
+            shelf.compact(self.codec, grace_s=0)
+        elif self.name == "gc":
+            shelf.gc(0)
+        else:
+            for id in self.ids:
+                store.get(self.key, id, recipe=self.recipe.fingerprint)
+
+
+class Oracle:
+    """The versions that a store must hold, and those that it may hold while an operation is in doubt."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[FeatureKey, Recipe], dict[str, int]] = {}
+        self.doubt: Op | None = None
+        self.acknowledged = 0
+
+    def begin(self, op: Op) -> None:
+        assert self.doubt is None, "settle the operation before"
+        self.doubt = op
+
+    def done(self) -> None:
+        """The operation was acknowledged."""
+        assert self.doubt is not None
+        self._of(self.doubt).update(self._after(self.doubt))
+        self.acknowledged += len(self.doubt.ids) if self.doubt.name in ("put", "overwrite") else 0
+        self.doubt = None
+
+    def settle(self, root: Path, store: FeatureStore | None = None) -> list[str]:
+        """What is lost or wrong in the store at `root`, read by a new object.  Afterwards nothing is in doubt."""
+        store = store or FeatureStore(root)
+        found: list[str] = []
+        observed = {place: self._read(store, *place, found) for place in self.places()}
+        for place, versions in observed.items():
+            before, after = self.held.get(place, {}), {}
+            if self.doubt is not None and place == (self.doubt.key, self.doubt.recipe):
+                after = self._after(self.doubt)
+            changed = {id for id in after if versions.get(id, ABSENT) != before.get(id, ABSENT)}
+            for id, version in versions.items():
+                if version not in (before.get(id, ABSENT), after.get(id, before.get(id, ABSENT))):
+                    found.append(f"{place[0]} {id}: version {version}, not {before.get(id)} or {after.get(id)}")
+            # One segment holds all rows of a put unless their number of frames varies.
+            if changed and place[0].n_frames != "all":
+                missed = {id for id in after if versions.get(id, ABSENT) != after[id]}
+                if missed:
+                    found.append(f"{place[0]}: {self.doubt} applies to {sorted(changed)} and not to {sorted(missed)}")
+            self.held[place] = {id: version for id, version in versions.items() if version is not None}
+        self.doubt = None
+        return found
+
+    def places(self) -> set[tuple[FeatureKey, Recipe]]:
+        return set(self.held) | ({(self.doubt.key, self.doubt.recipe)} if self.doubt else set())
+
+    def _of(self, op: Op) -> dict[str, int]:
+        return self.held.setdefault((op.key, op.recipe), {})
+
+    def _after(self, op: Op) -> dict[str, int]:
+        if op.name in ("put", "overwrite"):
+            return dict.fromkeys(op.ids, op.version)
+        return dict.fromkeys(op.ids, ABSENT) if op.name == "delete" else {}
+
+    def _read(self, store: FeatureStore, key: FeatureKey, recipe: Recipe, found: list[str]) -> dict[str, int]:
+        """The version of every id that was ever named, by get, get_many, get_features and ids, which must agree."""
+        ids = sorted(self.held.get((key, recipe), {}))
+        if self.doubt is not None and (self.doubt.key, self.doubt.recipe) == (key, recipe):
+            ids = sorted({*ids, *self.doubt.ids})
+        versions: dict[str, int] = {}
+        arrays = {}
+        for id in ids:
+            try:
+                arrays[id] = store.get(key, id, recipe=recipe.fingerprint)
+                versions[id] = version_of(store, key, recipe, id, arrays[id])
+            except (MissingFeatureError, UnknownRecipeError):
+                versions[id] = ABSENT
+            except (FeatureStoreError, AssertionError) as error:
+                found.append(f"{key} {id}: {type(error).__name__}: {error}")
+        if not arrays:
+            return versions
+        present = sorted(arrays)
+        batch = store.get_many(key, present, recipe=recipe.fingerprint)
+        if not all(np.array_equal(one, arrays[id]) for one, id in zip(batch, present, strict=True)):
+            found.append(f"{key}: get_many differs from get")
+        shelf = store.shelf(key, recipe=recipe.fingerprint)
+        assert shelf is not None
+        listed = [id for id in shelf.reader.ids() if id in versions]
+        if listed != present:
+            found.append(f"{key}: ids() lists {listed}, get finds {present}")
+        found += [f"{key}: {name}: {why}" for name, why in shelf.reader.problems.items()]
+        return versions
+
+
+def version_of(store: FeatureStore, key: FeatureKey, recipe: Recipe, id: str, values: np.ndarray[Any, Any]) -> int:
+    """The version whose bits these are; the line of the row must say the same."""
+    version = store.get_features(key, id, recipe=recipe.fingerprint).provenance
+    assert version is not None
+    number = int(version["version"])
+    assert np.array_equal(values, value(id, number, key)), f"{id}: its bits are not those of version {number}"
+    return number
+
+
+def run(store: FeatureStore, oracle: Oracle, ops: Sequence[Op]) -> None:
+    """Each operation acknowledged to the oracle as it returns."""
+    for op in ops:
+        oracle.begin(op)
+        op.run(store)
+        oracle.done()
