@@ -1,0 +1,229 @@
+"""FrozenNetwork: what the encoders that come with the package share - where weights are, loading, running."""
+
+from __future__ import annotations
+
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.encoders.tensors import digest, read_tensors
+from featurestore.encoders.weights import (
+    Checkpoint,
+    Published,
+    Random,
+    find,
+    missing_package,
+    random_identity,
+    recall,
+    remember,
+    remembered,
+)
+from featurestore.errors import ConfigError, InputError, WeightsNotFoundError
+
+if TYPE_CHECKING:
+    import torch
+
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+_loading = threading.Lock()
+
+
+class FrozenNetwork(ABC):
+    """A network in evaluation mode, built from a description that is part of the recipe and from nothing else.
+
+    `describe` says what is built, as JSON: from the weights' own config files where there are any, else
+    from what is known about the published model.  Only the tensors that the description asks for are
+    read, all of them must be there, and they alone make the digest.
+    """
+
+    modality: ClassVar[str]
+    version: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]]  # whose versions decide what random:SEED gives
+
+    def __init__(self, weights: str | None = None, device: str | None = None, compute_dtype: str = "float32") -> None:
+        if compute_dtype not in COMPUTE_DTYPES:
+            raise ConfigError(f"compute_dtype is {compute_dtype!r}; it can be {', '.join(COMPUTE_DTYPES)}")
+        self.weights = weights
+        self.device = device
+        self.compute_dtype = compute_dtype
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return type(self).__name__
+
+    # -- what an encoder says of itself
+
+    @property
+    @abstractmethod
+    def published(self) -> Published | None:
+        """Where weights=None looks; None if nothing is published."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Length of one feature vector."""
+
+    @abstractmethod
+    def known(self) -> dict[str, Any]:
+        """The description of the published model; used for random:SEED, and where the files say nothing."""
+
+    @abstractmethod
+    def described_by(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """The description that the config files beside the weights give."""
+
+    @abstractmethod
+    def select(self, tensors: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
+        """The tensors in use, under the names of the network that `build` makes."""
+
+    @abstractmethod
+    def build(self, description: Mapping[str, Any]) -> torch.nn.Module:
+        """The network with the library's own initialisation."""
+
+    @abstractmethod
+    def check(self, batch: Any) -> Any:
+        """The batch, if `encode` can take it.  Raises ValuesError."""
+
+    @abstractmethod
+    def run(self, network: torch.nn.Module, batch: Any, like: torch.Tensor) -> torch.Tensor:
+        """(n, dim); inputs are moved to the device and dtype of `like`, a parameter of the network."""
+
+    # -- what follows from it
+
+    @property
+    def source(self) -> Random | Checkpoint:
+        """Where the weights are.  Raises WeightsNotFoundError."""
+        return find(self.weights, self.published, self.name)
+
+    def describe(self) -> dict[str, Any]:
+        """What is built and how input is prepared; weights that are gone are described as they last were."""
+        try:
+            source = self.source
+        except WeightsNotFoundError:
+            note = recall(*self._note)
+            return json.loads(note)["description"] if note else self.known()
+        return self.described_by(source) if isinstance(source, Checkpoint) else self.known()
+
+    def config(self) -> dict[str, Any]:
+        """The description and the dtype that the network computes in."""
+        return {**self.describe(), "compute_dtype": self.compute_dtype}
+
+    def weights_identity(self) -> dict[str, Any]:
+        """{"digest": ...} of the tensors in use, with {"random": SEED} for weights drawn from a seed.
+
+        Raises WeightsNotFoundError if the weights are not here and were never seen.
+        """
+        try:
+            source = self.source
+        except WeightsNotFoundError:
+            note = recall(*self._note)
+            if note is None:
+                raise
+            return {"digest": json.loads(note)["digest"]}
+        if isinstance(source, Random):
+            return random_identity(source.seed, self.known(), self.packages)
+        value = remembered(
+            self._kind,
+            str(source.files[0].resolve()),
+            source.files,
+            lambda: digest(self.select(read_tensors(source.files))),
+        )
+        remember(*self._note, json.dumps({"digest": value, "description": self.described_by(source)}, sort_keys=True))
+        return {"digest": value}
+
+    @property
+    def _kind(self) -> str:
+        return f"tensors of {type(self).__module__}:{type(self).__name__}"
+
+    @property
+    def _note(self) -> tuple[str, str]:
+        return f"last seen by {self._kind}", f"{self.name} {self.weights}"
+
+    @cached_property
+    def network(self) -> torch.nn.Module:
+        """The network with its weights, on its device.  Made when first used: this imports torch."""
+        with _loading:  # two threads that miss at once must not load it twice
+            return self.__dict__.get("network") or self._load()
+
+    def _load(self) -> torch.nn.Module:
+        try:
+            import torch  # seconds; only computing needs it
+        except ImportError:
+            raise missing_package("torch") from None
+        source = self.source
+        description = self.describe()
+        if isinstance(source, Random):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(source.seed)
+                network = self.build(description)
+        else:
+            tensors = self.select(read_tensors(source.files))
+            network = _filled(
+                lambda: self.build(description), tensors, f"{self.name}: the weights in {source.files[0]}"
+            )
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return network.eval().requires_grad_(False).to(device, getattr(torch, self.compute_dtype))
+
+    def encode(self, batch: Any) -> NDArray[np.float32]:
+        """Features of a batch, (n, dim) float32; for the form of the batch see `featurestore.encoders.Encoder`.
+
+        Rows do not depend on the rows beside them, up to the last bits.
+        Raises ValuesError for a batch of another form; a CUDA device that is out of memory raises
+        torch.OutOfMemoryError: give fewer rows at a time.
+        """
+        batch = self.check(batch)
+        if len(batch) == 0:
+            return np.empty((0, self.dim), np.float32)
+        network = self.network
+        import torch  # loaded by the line above
+
+        with torch.inference_mode(), _full_precision():
+            features = self.run(network, batch, next(network.parameters()))
+        result: NDArray[np.float32] = features.float().cpu().numpy()
+        return result
+
+
+def _filled(
+    build: Callable[[], torch.nn.Module], tensors: Mapping[str, NDArray[np.float32]], what: str
+) -> torch.nn.Module:
+    """A network with exactly these tensors.  Raises InputError if one is missing, superfluous or of another shape."""
+    import torch  # loaded by the caller
+
+    with torch.device("meta"):  # neither memory nor time for values that are replaced at once
+        network = build()
+    state = network.state_dict()
+    if any(name not in state for name, _ in network.named_buffers()):
+        network = build()  # buffers that are computed, not stored, need a real device
+        state = network.state_dict()
+    wrong = [f"{name} is missing" for name in state.keys() - tensors.keys()]
+    wrong += [f"{name} is not part of the network" for name in tensors.keys() - state.keys()]
+    if not wrong:
+        loaded = {name: torch.from_numpy(np.array(tensors[name])).to(like.dtype) for name, like in state.items()}
+        wrong = [
+            f"{name} is {tuple(loaded[name].shape)}, not {tuple(like.shape)}"
+            for name, like in state.items()
+            if loaded[name].shape != like.shape
+        ]
+    if wrong:
+        raise InputError(f"{what} do not fit the network that their config describes: {'; '.join(sorted(wrong)[:4])}"
+                         + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""))  # fmt: skip
+    network.load_state_dict(loaded, strict=True, assign=True)
+    return network
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """float32 means float32: on a GPU, cuDNN would use TF32 for convolutions, 10 bits of mantissa."""
+    import torch  # loaded by the caller
+
+    if not torch.cuda.is_available():
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield

@@ -1,0 +1,123 @@
+"""Tensors in files: their names and float32 values, read without torch where the format allows it, and their digest.
+
+A safetensors file is eight bytes (the length of the header, little endian), a JSON header
+{name: {dtype, shape, data_offsets}} and the data.  It is read here and not through the safetensors
+package because that needs torch to read bfloat16, and a digest must not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import InputError
+
+Array = NDArray[np.float32]
+
+_HEADER_LIMIT = 100_000_000  # bytes, as the safetensors package has it
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+
+def read_tensors(files: tuple[Path, ...]) -> Mapping[str, Array]:
+    """The tensors of one model, which may be split over several files; values are read when asked for.
+
+    Raises InputError for a file that is truncated, not what its name says, or holds more than tensors.
+    """
+    if len(files) == 1:
+        return _read_file(files[0])
+    return {name: tensors[name] for tensors in map(_read_file, files) for name in tensors}
+
+
+def digest(tensors: Mapping[str, Array]) -> str:
+    """sha256 over names, shapes and float32 bytes (little endian), in the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name], dtype="<f4")
+        total.update(json.dumps([name, list(array.shape)]).encode() + b"\n")
+        total.update(array.data)
+    return total.hexdigest()
+
+
+def _read_file(path: Path) -> Mapping[str, Array]:
+    return SafetensorsFile(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+class SafetensorsFile(Mapping[str, Array]):
+    """name -> float32 array of one .safetensors file, converted when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._header, self._start = _read_header(path)
+
+    def __getitem__(self, name: str) -> Array:
+        entry = self._header[name]
+        dtype, shape, (begin, end) = _DTYPES.get(entry["dtype"]), tuple(entry["shape"]), entry["data_offsets"]
+        if dtype is None:
+            raise InputError(f"{self.path}: tensor {name!r} has dtype {entry['dtype']}, which cannot be read")
+        if end - begin != math.prod(shape) * np.dtype(dtype).itemsize:
+            raise InputError(f"{self.path}: tensor {name!r} has {end - begin} bytes, which is not what its shape needs")
+        with open(self.path, "rb") as file:
+            file.seek(self._start + begin)
+            data = file.read(end - begin)
+        if len(data) != end - begin:
+            raise InputError(f"{self.path} is truncated: tensor {name!r} is cut off; fetch the file again")
+        array = np.frombuffer(data, dtype).reshape(shape)
+        if entry["dtype"] == "BF16":  # the upper half of a float32
+            array = (array.astype("<u4") << 16).view("<f4")
+        return array.astype(np.float32, copy=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header)
+
+    def __len__(self) -> int:
+        return len(self._header)
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header without its metadata, and where the data begin."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(size - 8, _HEADER_LIMIT):
+            raise InputError(f"{path} is no safetensors file, or is truncated ({size} bytes); fetch the file again")
+        try:
+            header: dict[str, Any] = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            last = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{path} has a header that is not safetensors' ({error}); fetch the file again") from None
+    if size != 8 + length + last:
+        raise InputError(f"{path} has {size} bytes where its header asks for {8 + length + last}; fetch the file again")
+    return header, 8 + length
+
+
+def _read_pickle(path: Path) -> dict[str, Array]:
+    import torch  # only this format needs it
+
+    try:
+        # weights_only: a pickle from elsewhere may otherwise run any code.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path} cannot be read as tensors alone, and nothing else is loaded ({reason}); "
+            f"use the model's .safetensors, or fetch the file again"
+        ) from error
+    for nested in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(nested), dict):
+            content = content[nested]
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+    return {name: value.float().numpy() for name, value in content.items() if isinstance(value, torch.Tensor)}

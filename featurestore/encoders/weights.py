@@ -1,0 +1,260 @@
+"""Weights: which files a specification means, where they should be if they are not here, and what identifies them.
+
+A specification is None (what was published), a local directory or file, HUB_ID[@REVISION], or
+"random:SEED".  The network is never used: a hub id is looked up in the cache of the Hugging Face hub,
+and the error of one that is not there has the command that fetches it.
+
+Digests are remembered in the user's cache directory, under the real path, size and mtime of the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from featurestore.errors import ConfigError, MissingPackageError, WeightsNotFoundError
+
+# Tried in this order; of one model in several formats, safetensors wins: no torch is needed to read it.
+FILES = (
+    "model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
+    "model.safetensors.index.json", "pytorch_model.bin", "open_clip_pytorch_model.bin", "pytorch_model.bin.index.json",
+)  # fmt: skip
+SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+HOW_TO_DO_WITHOUT = (
+    "To read stored features without the weights, name their recipe (recipe='...' in Python, KEY@PREFIX on the "
+    "command line); to try things out, use weights 'random:0'"
+)
+
+
+@dataclass(frozen=True)
+class Random:
+    """Weights drawn by the library's own initialisation, after seeding torch's CPU generator with `seed`."""
+
+    seed: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights in files.  `folder` is where config files lie, `revision` the hub's commit if it came from there."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    revision: str | None = None
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A config file of the folder, {} if there is none.  Raises ConfigError if it is not a JSON object."""
+        try:
+            content = json.loads((self.folder / name).read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ConfigError(f"{self.folder / name} is not JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise ConfigError(f"{self.folder / name} is not a JSON object")
+        return content
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where an encoder's own weights are published: a hub repository, and the files of it that are needed."""
+
+    repo: str
+    files: tuple[str, ...] = ("config.json", "preprocessor_config.json", "model.safetensors")
+
+
+def find(weights: str | None, published: Published | None, wanted_by: str) -> Random | Checkpoint:
+    """What `weights` means.  Raises WeightsNotFoundError with what to do, ConfigError for a bad seed."""
+    if weights is None:
+        if published is None:
+            raise WeightsNotFoundError(
+                f"{wanted_by} has no published weights: say which with weights=DIR, HUB_ID[@REVISION] or random:SEED "
+                f"(--weights on the command line). {HOW_TO_DO_WITHOUT}"
+            )
+        return _in_hub_cache(published.repo, None, published.files, wanted_by)
+    if weights.startswith("random:"):
+        seed = weights.removeprefix("random:")
+        if not re.fullmatch(r"\d{1,9}", seed):
+            raise ConfigError(f"weights {weights!r} of {wanted_by}: the seed must be a whole number below 10^9")
+        return Random(int(seed))
+    path = Path(weights).expanduser()
+    if path.exists():
+        return _on_disk(path, wanted_by)
+    hub = _HUB_ID.fullmatch(weights)
+    if hub is None:
+        raise WeightsNotFoundError(
+            f"{wanted_by}: there is no file or directory {weights}. Weights are a directory with "
+            f"config.json and model.safetensors, HUB_ID[@REVISION] or random:SEED. {HOW_TO_DO_WITHOUT}"
+        )
+    return _in_hub_cache(hub["repo"], hub["revision"], (), wanted_by)
+
+
+def local_path(weights: str | None, wanted_by: str) -> str | None:
+    """`weights` as encoders of other packages get it: None, "random:SEED", or a path that exists."""
+    if weights is None or weights.startswith("random:") or Path(weights).expanduser().exists():
+        return weights
+    hub = _HUB_ID.fullmatch(weights)
+    if hub is None:
+        raise WeightsNotFoundError(f"{wanted_by}: there is no file or directory {weights}. {HOW_TO_DO_WITHOUT}")
+    return str(_snapshot(hub["repo"], hub["revision"], (), wanted_by))
+
+
+def file_identity(weights: str | None, wanted_by: str) -> dict[str, Any]:
+    """Identity of weights that only their encoder can interpret: the bytes of their files, hidden ones left out."""
+    path = local_path(weights, wanted_by)
+    if path is None or path.startswith("random:"):
+        return {"spec": path}
+    root = Path(path).expanduser()
+    inside = root.rglob("*") if root.is_dir() else [root]
+    files = sorted(
+        file for file in inside if file.is_file() and not any(p.startswith(".") for p in file.relative_to(root).parts)
+    )
+
+    def compute() -> str:
+        total = hashlib.sha256()
+        for file in files:
+            total.update(json.dumps(str(file.relative_to(root))).encode() + b"\n")
+            with open(file, "rb") as content:
+                total.update(hashlib.file_digest(content, "sha256").digest())
+        return total.hexdigest()
+
+    return {"digest": remembered("files", str(root.resolve()), tuple(files), compute)}
+
+
+def random_identity(seed: int, architecture: Mapping[str, Any], packages: tuple[str, ...]) -> dict[str, Any]:
+    """Identity of `random:SEED`: the initialisation belongs to the libraries, so their versions count."""
+    text = json.dumps([seed, architecture, {package: version_of(package) for package in packages}], sort_keys=True)
+    return {"random": seed, "digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def version_of(package: str) -> str:
+    """Version of an installed package, without importing it.  Raises MissingPackageError."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise missing_package(package) from None
+
+
+def missing_package(package: str) -> MissingPackageError:
+    """The error for a package that encoders need."""
+    return MissingPackageError(f"{package} is not installed; encoders need it: pip install 'featurestore[encoders]'")
+
+
+# -- remembering -----------------------------------------------------------------------------------------------------
+
+
+def remembered(kind: str, subject: str, files: tuple[Path, ...], compute: Callable[[], str]) -> str:
+    """The text that `compute` makes of `files`, from the user's cache as long as no file has changed."""
+    stamp = []
+    for file in files:
+        status = file.stat()
+        stamp.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+    note = _note(kind, subject)
+    known = _read_note(note)
+    if known is not None and known["stamp"] == stamp:
+        return str(known["value"])
+    value = compute()
+    _write_note(note, {"kind": kind, "subject": subject, "stamp": stamp, "value": value})
+    return value
+
+
+def remember(kind: str, subject: str, value: str) -> None:
+    """Keep a text for `recall`."""
+    if recall(kind, subject) != value:
+        _write_note(_note(kind, subject), {"kind": kind, "subject": subject, "stamp": [], "value": value})
+
+
+def recall(kind: str, subject: str) -> str | None:
+    """What was last remembered, for files that are no longer here."""
+    known = _read_note(_note(kind, subject))
+    return None if known is None else str(known["value"])
+
+
+def _note(kind: str, subject: str) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    name = hashlib.sha256(f"{kind}\n{subject}".encode()).hexdigest()[:32]
+    return Path(base) / "featurestore" / "weights" / f"{name}.json"
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    try:
+        note = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return note if isinstance(note, dict) and {"stamp", "value"} <= note.keys() else None
+
+
+def _write_note(path: Path, note: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(note, file)
+        os.replace(file.name, path)
+    except OSError:
+        pass  # A home that cannot be written costs hashing again, nothing else.
+
+
+# -- finding ---------------------------------------------------------------------------------------------------------
+
+
+def _on_disk(path: Path, wanted_by: str, revision: str | None = None) -> Checkpoint:
+    if path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise WeightsNotFoundError(f"{wanted_by}: {path} is not one of {', '.join(sorted(SUFFIXES))}")
+        return Checkpoint(path.parent, (path,), revision)
+    for name in FILES:
+        if not (path / name).is_file():
+            continue
+        if not name.endswith(".index.json"):
+            return Checkpoint(path, (path / name,), revision)
+        shards = Checkpoint(path, ()).read_json(name).get("weight_map", {})
+        files = tuple(path / shard for shard in sorted(set(shards.values())))
+        absent = [file.name for file in files if not file.is_file()]
+        if absent or not files:
+            raise WeightsNotFoundError(f"{wanted_by}: {path / name} lists {absent or 'no files'} which is not there")
+        return Checkpoint(path, files, revision)
+    present = sorted(entry.name for entry in path.iterdir())[:10]
+    raise WeightsNotFoundError(
+        f"{wanted_by}: {path} holds no weights. Looked for {', '.join(FILES)}; "
+        f"found {', '.join(present) or 'nothing'}. {HOW_TO_DO_WITHOUT}"
+    )
+
+
+def _in_hub_cache(repo: str, revision: str | None, files: tuple[str, ...], wanted_by: str) -> Checkpoint:
+    folder = _snapshot(repo, revision, files, wanted_by)
+    try:
+        return _on_disk(folder, wanted_by, revision=folder.name)
+    except WeightsNotFoundError as error:
+        raise WeightsNotFoundError(f"{error}. {_how_to_fetch(repo, revision, files)}") from None
+
+
+def _snapshot(repo: str, revision: str | None, files: tuple[str, ...], wanted_by: str) -> Path:
+    try:
+        from huggingface_hub import constants, snapshot_download  # 0.1 s; only hub ids need it
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise missing_package("huggingface_hub") from None
+    try:
+        return Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, ValueError):
+        raise WeightsNotFoundError(
+            f"{wanted_by}: the weights {repo}{f'@{revision}' if revision else ''} are not on this machine (looked in "
+            f"{constants.HF_HUB_CACHE}). {_how_to_fetch(repo, revision, files)}. {HOW_TO_DO_WITHOUT}"
+        ) from None
+
+
+def _how_to_fetch(repo: str, revision: str | None, files: tuple[str, ...]) -> str:
+    command = " ".join(["hf download", repo, *files, *(["--revision", revision] if revision else [])])
+    return (
+        f"Fetch them with `{command}` where there is a network (then copy the cache here or set HF_HUB_CACHE), "
+        f"or give a directory that holds them as weights=DIR (--weights DIR)"
+    )
