@@ -1,0 +1,413 @@
+"""The guide's YAML files are read for what they mean, and every key is accounted for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from featurestore.cli import fstore
+from featurestore.errors import ConfigError
+from featurestore.legacy.guide import MODES, Guide, read_guide
+from featurestore.legacy.strict_yaml import load_yaml
+
+GUIDE = """
+model:
+  skip_encoders: False
+  visual_encoder: "CLIP_VIT_LARGE"
+  acoustic_encoder: "HUBERT_LARGE"
+datasets:
+  mer2023:
+    face_or_frame: 'face_frame_audio_au'
+    frame_n_frms: 8
+    frame_sampling: 'emotion_peak'
+    use_preextracted_features: True
+    preextracted_root: './preextracted_features/mer2023'
+    mer_factory_output: '/data/MER-Factory/output'
+    use_au_clip_realtime: True
+    visual_encoder: 'CLIP_VIT_LARGE'
+    acoustic_encoder: 'HUBERT_LARGE'
+    video_root: '/data/mer2023/video'
+    audio_root: '/data/mer2023/audio'
+    face_root: '/data/mer2023/openface_face'
+    ann_paths: ['/data/mer2023/label-6way.npz']
+inference:
+  use_preextracted_features: True
+  use_au_clip_realtime: True
+  mer_factory_output: '/data/MER-Factory/output'
+"""
+
+# Keys of the evaluation and training files around the guide, with the values they have there.
+PROCESSORS = """
+  vis_processor: {eval: {name: alpro_video_eval, n_frms: 8, image_size: 224}}
+  text_processor: {eval: {name: blip_caption}}
+  img_processor: {eval: {name: blip2_image_eval, image_size: 224}}
+"""
+EVALUATION = (
+    """
+model:
+  arch: affectgpt
+  model_type: pretrain_vicuna
+  skip_encoders: False
+  llama_model: "Qwen25"
+  visual_encoder: "CLIP_VIT_LARGE"
+  acoustic_encoder: "HUBERT_LARGE"
+  num_audio_query_token: 1
+  num_video_query_token: 1
+  num_multi_query_token: 1
+  num_image_query_token: 1
+  num_au_query_token: 1
+  multi_fusion_type: attention
+  video_fusion_type: attention
+  audio_fusion_type: attention
+  image_fusion_type: mean
+  au_fusion_type: attention
+  max_length: 1024"""
+    + PROCESSORS
+    + GUIDE.partition("\ndatasets:")[1]
+    + GUIDE.partition("\ndatasets:")[2].partition("inference:")[0]
+    + """
+inference:
+  task: video_text_pretrain
+  face_or_frame: 'face_frame_audio_au'
+  frame_n_frms: 8
+  frame_sampling: 'emotion_peak'
+  mer_factory_output: '/data/MER-Factory/output'
+  use_preextracted_features: True
+  use_au_clip_realtime: True
+  base_root: 'output/inference_results/mer2023'
+  gpu: 0"""
+    + PROCESSORS
+    + """
+evaluation_datasets_cfg:
+  mer2023:
+    eval_file_path: '/data/mer2023/label-6way.npz'
+    video_root: '/data/mer2023/video'
+    audio_root: '/data/mer2023/audio'
+    face_root: '/data/mer2023/openface_face'
+"""
+)
+INFERENCE_ONLY = """
+inference:
+  task: video_text_pretrain
+  face_or_frame: 'xxx'
+  frame_n_frms: 8
+  frame_sampling: 'emotion_peak'
+  use_preextracted_features: True
+  preextracted_root: './preextracted_features'
+  visual_encoder: 'CLIP_VIT_LARGE'
+  mer_factory_output: '/data/MER-Factory/output'
+  use_au_clip_realtime: True
+  base_root: 'output/inference_results'
+  ckpt_root: xxx
+  ckpt_name: xxx
+  test_epoch: xxx
+  test_epochs: xxx-xxx
+  skip_epoch: 1
+  gpu: 0""" + PROCESSORS.replace("eval:", "train:")
+TRAINING = """
+model:
+  use_au_agent: False
+  skip_encoders: False
+  preextracted_visual_dim: 768
+  preextracted_acoustic_dim: 1024
+  preextracted_au_dim: 512
+  frozen_video_proj: False
+  frozen_llm: False
+  ckpt: ""
+  lora_r: 16
+  llama_model: "Qwen25"
+  visual_encoder: "CLIP_VIT_LARGE"
+  acoustic_encoder: "HUBERT_LARGE"
+datasets:
+  mercaptionplus:
+    data_type: video
+    face_or_frame: 'multiface_audio_face_frame_au_text'
+    label_type: 'hybird'
+    frame_n_frms: 8
+    frame_sampling: 'emotion_peak'
+    mer_factory_output: '/data/MER-Factory/output'
+    use_preextracted_frame: True
+    use_preextracted_face: True
+    use_preextracted_audio: True
+    use_preextracted_au: True
+    preextracted_root: './preextracted_features/mercaptionplus'
+    clips_per_video: 8
+run:
+  task: video_text_pretrain
+  lr_sched: "linear_warmup_cosine_lr"
+  init_lr: 1e-5
+  max_epoch: 60
+  batch_size_train: 1
+  seed: 42
+  amp: True
+  resume_ckpt_path: null
+  device: "cuda"
+  world_size: 1
+  dist_url: "env://"
+  distributed: True
+inference:
+  frame_sampling: 'uniform'
+  use_preextracted_face: False
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def guide(tmp_path: Path, text: str = GUIDE, **changes: str) -> Guide:
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    return read_guide(write(tmp_path, text))
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(fstore, [str(word) for word in words])
+
+
+def statuses(found: Guide) -> dict[str, str]:
+    return {setting.key: setting.status for setting in found.settings}
+
+
+def test_the_guides_file_means_what_the_guide_says(tmp_path: Path) -> None:
+    found = guide(tmp_path)
+    assert set(statuses(found).values()) == {"used"}
+    assert found.check() is found
+    entry = found.datasets["mer2023"]
+    assert entry.mode == "face_frame_audio_au"
+    assert entry.policies == {"frame": "store", "face": "live", "audio": "live", "au": "live"}
+    assert {modality: str(key) for modality, key in entry.keys.items()} == {
+        "frame": "mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8",
+        "face": "mer2023/face/CLIP_VIT_LARGE/uniform/8",
+        "audio": "mer2023/audio/HUBERT_LARGE/const_clips/8",
+        "au": "mer2023/au/CLIP_TEXT/au_summary/all",
+    }
+    assert entry.store == Path("preextracted_features")
+    assert entry.roots.mer_factory == Path("/data/MER-Factory/output")
+    assert entry.roots.labels == Path("/data/mer2023")
+
+
+@pytest.mark.parametrize("root", [f"./preextracted_features{end}" for end in ("", "/", "/mer2023", "/MER2023")])
+def test_the_store_is_found_with_and_without_the_dataset_at_its_end(tmp_path: Path, root: str) -> None:
+    found = guide(tmp_path, **{"./preextracted_features/mer2023": root})
+    assert found.datasets["mer2023"].store == Path("preextracted_features")
+
+
+def test_the_evaluation_file_is_accounted_for_key_by_key(tmp_path: Path) -> None:
+    found = guide(tmp_path, EVALUATION)
+    assert found.contradictions == []
+    status = statuses(found)
+    assert len(status) == sum(1 for _ in leaves(yaml.safe_load(EVALUATION)))
+    assert status["model.arch"] == "ignored"
+    assert status["model.vis_processor.eval.n_frms"] == "used"
+    assert status["model.num_au_query_token"] == "ignored"
+    assert status["datasets.mer2023.face_or_frame"] == "used"
+    assert status["evaluation_datasets_cfg.mer2023.video_root"] == "ignored"
+    assert (found.device, found.output) == ("cuda:0", Path("output/inference_results/mer2023"))
+
+
+def leaves(data: dict[str, Any]) -> Any:
+    for value in data.values():
+        if isinstance(value, dict):
+            yield from leaves(value)
+        else:
+            yield value
+
+
+def test_placeholders_are_ignored(tmp_path: Path) -> None:
+    found = guide(tmp_path, INFERENCE_ONLY)
+    assert found.datasets == {}
+    notes = {setting.key: setting.note for setting in found.settings if setting.status == "ignored"}
+    assert notes["inference.face_or_frame"] == "a placeholder"
+    assert notes["inference.test_epochs"] == "a placeholder"
+    assert found.contradictions == []
+
+
+def test_a_training_file_may_differ_between_training_and_inference(tmp_path: Path) -> None:
+    found = guide(tmp_path, TRAINING)
+    assert found.contradictions == []
+    entry = found.datasets["mercaptionplus"]
+    assert set(entry.policies.values()) == {"store"}
+    assert str(entry.keys["frame"]) == "mercaptionplus/frame/CLIP_VIT_LARGE/emotion_peak/8"
+    assert entry.store == Path("preextracted_features")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "note"),
+    [
+        ("skip_encoders: False", "skip_encoders: True", "model.skip_encoders", "face, audio, au; set it to False"),
+        ("visual_encoder: 'CLIP", "visual_encoder: 'X", "model.visual_encoder", "datasets.mer2023.visual_encoder says"),
+        ("inference:\n  use_preextracted_features: True", "inference:\n  use_preextracted_features: False",
+         "inference.use_preextracted_features", "datasets.mer2023.use_preextracted_features says True"),
+        ("inference:\n", "inference:\n  frame_n_frms: 6\n", "inference.frame_n_frms", "mer2023.frame_n_frms says 8"),
+        ("inference:\n", "inference:\n  frame_sampling: uniform\n", "inference.frame_sampling", "says 'emotion_peak'"),
+        ("use_au_clip_realtime: True", "use_au_clip_realtime: False", "datasets.mer2023.use_au_clip_realtime",
+         "mode face_frame_audio_au needs AU, which is neither stored nor live"),
+        ("    preextracted_root: './preextracted_features/mer2023'\n", "", "datasets.mer2023.preextracted_root",
+         "features are to be read from it, and it is not given"),
+        ("model:\n", "model:\n  video_fusion_type: qformer\n", "model.video_fusion_type", "Q-Former"),
+        ("model:\n", "model:\n  use_au_agent: True\n", "model.use_au_agent", "does not exist here"),
+        ("model:\n", "model:\n  llama_model: Vicuna\n", "model.llama_model", "--llm"),
+        ("model:\n", "model:\n  img_processor: {eval: {image_size: 9}}\n", "model.img_processor.eval.image_size", "224"),
+        ("inference:\n", "evaluation_datasets_cfg: {mer2023: {video_root: /elsewhere}}\ninference:\n",
+         "evaluation_datasets_cfg.mer2023.video_root", "datasets.mer2023.video_root says '/data/mer2023/video'"),
+    ],
+)  # fmt: skip
+def test_each_contradiction_is_named_with_its_opposite(tmp_path: Path, old: str, new: str, key: str, note: str) -> None:
+    found = guide(tmp_path, **{old: new})
+    wrong = {setting.key: setting.note for setting in found.contradictions}
+    assert note in wrong[key]
+    with pytest.raises(ConfigError, match="contradicts itself") as raised:
+        found.check()
+    assert key in str(raised.value)
+
+
+def test_au_without_a_place_to_read_from_is_contradictory(tmp_path: Path) -> None:
+    text = GUIDE.replace("mer_factory_output: '/data/MER-Factory/output'", "frame_n_frms: 8", 1)
+    text = text.replace("    frame_n_frms: 8\n", "", 1).replace(
+        "  mer_factory_output: '/data/MER-Factory/output'\n", ""
+    )
+    wrong = {setting.key: setting.note for setting in guide(tmp_path, text).contradictions}
+    assert wrong == {"datasets.mer2023.mer_factory_output": "live au needs it, and it is not given"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [("face_frame_audio_au", "frame face audio au"), ("face_frame_audio", "frame face audio"), ("frame", "frame audio"),
+     ("frameonly", "frame"), ("textonly", "")],
+)  # fmt: skip
+def test_modes_bring_their_modalities(tmp_path: Path, mode: str, wanted: str) -> None:
+    entry = guide(tmp_path, face_frame_audio_au=mode).datasets["mer2023"]
+    assert [modality for modality, policy in entry.policies.items() if policy != "off"] == wanted.split()
+    assert mode in MODES
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "frame_sampling:",
+            "frame_samplng:",
+            r"datasets\.mer2023: unknown key 'frame_samplng'; did you mean 'frame_sampling'",
+        ),
+        ("model:", "modle:", r"unknown section 'modle'; did you mean 'model'"),
+        ("  mer2023:", "  mer2032:", r"datasets\.mer2032: dataset 'mer2032' is not known"),
+        ("face_frame_audio_au", "frame_au", r"face_or_frame 'frame_au' of mer2023 is not one of frame, face"),
+        ("frame_n_frms: 8", "frame_n_frms: '8'", r"datasets\.mer2023\.frame_n_frms must be a int, not '8'"),
+        ("frame_n_frms: 8", "frame_n_frms: True", r"frame_n_frms must be a int, not True"),
+        ("frame_n_frms: 8", "frame_n_frms: {a: 1}", r"frame_n_frms must be a value, not a mapping"),
+        ("skip_encoders: False", "skip_encoders: False\n  vis_processor: 3", r"vis_processor must be a mapping, not 3"),
+        (
+            "ann_paths: ['/data/mer2023/label-6way.npz']",
+            "ann_paths: [a, b]",
+            r"ann_paths must be a list of one label file",
+        ),
+        ("frame_sampling: 'emotion_peak'", "frame_sampling: 'emotion/peak'", r"sampling 'emotion/peak' must be"),
+    ],
+)
+def test_mistakes_are_errors_with_the_nearest_right_key(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        guide(tmp_path, **{old: new})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "model: {skip_encoders: True, skip_encoders: False}",
+            r"line 1, column 30: key 'skip_encoders' is given twice",
+        ),
+        ("model: &a {arch: x}\ninference: *a", r"line 1, column 8: anchors and aliases are refused"),
+        ("model: *a", "anchors and aliases are refused"),
+        ("model:\n  <<: {arch: x}", "yaml.org,2002:merge"),
+        ("a: !!python/object/apply:os.system ['true']", r"could not determine a constructor"),
+        ("a: !!python/name:os.system", r"could not determine a constructor"),
+        ("[" * 2000, "nested deeper than 32"),
+        ("model: {a: [1, 2", r"line 1"),
+        ("- 1", "holds list, not a mapping"),
+        ("", "holds NoneType, not a mapping"),
+        ("1: 2", "key 1 is not text"),
+        ("a: 2001-99-99", "cannot be read as YAML"),
+        ("\ttab: x", "line 1"),
+        ("a: '\x00'", "cannot be read as YAML"),
+        ("x: " + "y" * (1 << 20), "is larger than 1048576 bytes"),
+    ],
+)
+def test_yaml_that_is_not_plain_data_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        read_guide(write(tmp_path, text))
+    assert "settings.yaml" in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml cannot be read"):
+        load_yaml(tmp_path / "nowhere.yaml")
+    (tmp_path / "settings.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_yaml(tmp_path / "settings.yaml")
+
+
+def test_samples_come_from_the_places_in_the_file(tmp_path: Path) -> None:
+    data = tmp_path / "data" / "mer2023"
+    (data / "video").mkdir(parents=True)
+    (data / "video" / "s1.avi").touch()
+    np.savez(data / "label-6way.npz", test1_corpus=np.array({"s1": {"emo": "sad"}}, dtype=object))
+    entry = guide(tmp_path, **{"/data": str(tmp_path / "data")}).datasets["mer2023"]
+    sample = entry.samples()["s1"]
+    assert (sample.video, sample.label) == (data / "video" / "s1.avi", "sad")
+    assert sample.au_json == tmp_path / "data/MER-Factory/output/s1/s1_au_analysis.json"
+
+
+# ---- the command ----
+
+
+def test_explain_prints_every_key_and_the_commands(tmp_path: Path) -> None:
+    result = run("config", "explain", write(tmp_path, EVALUATION))
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert any(line.split()[:2] == ["ignored", "model.arch"] for line in lines)
+    assert any(line.split()[:2] == ["used", "datasets.mer2023.frame_n_frms"] for line in lines)
+    assert "mer2023 (face_frame_audio_au)" in lines
+    command = "fstore extract mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8 --dataset mer2023 --root /data/mer2023"
+    assert f"  {command} --store preextracted_features --mer-factory /data/MER-Factory/output --device cuda:0" in lines
+
+
+def test_explain_exits_1_on_contradictions_and_2_on_errors(tmp_path: Path) -> None:
+    result = run("config", "explain", write(tmp_path, GUIDE.replace("skip_encoders: False", "skip_encoders: True")))
+    assert result.exit_code == 1
+    assert "contradictory  model.skip_encoders" in result.stdout
+    result = run("config", "explain", write(tmp_path, GUIDE.replace("frame_n_frms", "frame_n_frame")))
+    assert result.exit_code == 2
+    assert "did you mean 'frame_n_frms'?" in result.stderr
+
+
+def test_explain_as_json(tmp_path: Path) -> None:
+    data = json.loads(run("config", "explain", write(tmp_path, GUIDE), "--json").stdout)
+    assert data["datasets"]["mer2023"]["policies"]["frame"] == "store"
+    assert {setting["status"] for setting in data["settings"]} == {"used"}
+
+
+def test_an_error_comes_in_less_than_a_second_and_without_torch(tmp_path: Path) -> None:
+    path = write(tmp_path, GUIDE.replace("frame_n_frms", "frame_n_frame"))
+    code = (
+        "import sys; from click.testing import CliRunner; from featurestore.cli import fstore;"
+        f"result = CliRunner().invoke(fstore, ['config', 'explain', {str(path)!r}]); "
+        "assert result.exit_code == 2, result;"
+        "print(sorted({'torch', 'zarr', 'numpy'} & set(sys.modules)))"
+    )
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - started
+    assert done.stdout.strip() == "[]"
+    assert seconds < 1.0
