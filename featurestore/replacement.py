@@ -248,8 +248,9 @@ def _remove(place: Place, names: Collection[str]) -> int:
     moved = []
     try:
         for name in sorted(names):
-            os.rename(place.segments / name, trash / f"gc-{name}")
-            moved.append(trash / f"gc-{name}")
+            # Another name each time: after a power cut the one of before may be there already.
+            moved.append(trash / f"gc-{name}-{uuid.uuid4().hex[:8]}")
+            os.rename(place.segments / name, moved[-1])
         fsync_dir(place.segments)
     except OSError as error:
         raise explain(error, f"cannot remove replaced segments of {place.key}") from error
