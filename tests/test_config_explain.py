@@ -259,7 +259,7 @@ def test_a_training_file_may_differ_between_training_and_inference(tmp_path: Pat
         ("model:\n", "model:\n  video_fusion_type: qformer\n", "model.video_fusion_type", "Q-Former"),
         ("model:\n", "model:\n  use_au_agent: True\n", "model.use_au_agent", "does not exist here"),
         ("model:\n", "model:\n  llama_model: Vicuna\n", "model.llama_model", "--llm"),
-        ("model:\n", "model:\n  img_processor: {eval: {image_size: 9}}\n", "model.img_processor.eval.image_size", "224"),
+        ("model:\n", "model:\n  img_processor: {eval: {image_size: 9}}\n", "model.img_processor.eval.image_size", "22"),
         ("inference:\n", "evaluation_datasets_cfg: {mer2023: {video_root: /elsewhere}}\ninference:\n",
          "evaluation_datasets_cfg.mer2023.video_root", "datasets.mer2023.video_root says '/data/mer2023/video'"),
     ],
