@@ -1,0 +1,156 @@
+"""The language model: Qwen2.5 from disk or the hub cache, its tokenizer with the placeholders, and LoRA on top."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from affect_infer.checkpoint import LLM_PREFIX, Checkpoint, Loaded
+from affect_infer.prompt import AU_PLACEHOLDER, PLACEHOLDERS
+from featurestore.errors import InputError, MissingPackageError, WeightsNotFoundError
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_LLM = "Qwen/Qwen2.5-7B-Instruct"
+BOS = "<|im_start|>"
+LORA_ALPHA = 32
+LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass(slots=True)
+class Language:
+    """A causal language model and its tokenizer, ready to generate."""
+
+    model: Any
+    """transformers' Qwen2ForCausalLM, wrapped by peft where the checkpoint has LoRA weights"""
+    tokenizer: Any
+    source: str
+    """what was asked for: a directory or a hub id"""
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def hidden(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end an answer: the tokenizer's and those of the model's generation_config."""
+        named = self.model.generation_config.eos_token_id
+        listed = named if isinstance(named, list) else [named]
+        return frozenset(int(id) for id in (*listed, self.tokenizer.eos_token_id) if id is not None)
+
+    def ids(self, prompt: str) -> list[int]:
+        """Token ids of a prompt.  No bos: training put one in front, published inference does not."""
+        ids: list[int] = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def placeholder_ids(self) -> dict[str, int]:
+        """{placeholder: id}; the ids lie behind the embedding matrix and are never looked up in it."""
+        return {name: self.tokenizer.convert_tokens_to_ids(name) for name in (*PLACEHOLDERS, AU_PLACEHOLDER)}
+
+
+def load_tokenizer(source: str) -> Any:
+    """The tokenizer of a model directory or hub id, with the placeholders added.  Imports transformers."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, source)
+    tokenizer.bos_token = BOS
+    tokenizer.pad_token = tokenizer.eos_token
+    for placeholder in (*PLACEHOLDERS, AU_PLACEHOLDER):
+        tokenizer.add_tokens([placeholder], special_tokens=True)
+    return tokenizer
+
+
+def load_language(
+    source: str = DEFAULT_LLM,
+    checkpoint: Checkpoint | None = None,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> tuple[Language, Loaded]:
+    """Read a language model and put a checkpoint's LoRA weights on it.  Imports torch and transformers.
+
+    source   a directory in the hub's format, or a hub id, looked up in the cache; nothing is downloaded
+    dtype    float32, float16 or bfloat16; LoRA weights, saved in float32, are cast to it
+    Raises WeightsNotFoundError, or InputError where model and checkpoint do not fit.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    base = _from_pretrained(AutoModelForCausalLM, source, dtype=getattr(torch, dtype))
+    width = int(base.config.hidden_size)
+    if checkpoint is not None and checkpoint.shape.hidden != width:
+        raise InputError(
+            f"checkpoint {checkpoint.path} was trained for a language model of width {checkpoint.shape.hidden}, "
+            f"{source} has {width}; give the right one with --llm"
+        )
+    model, loaded = base, Loaded((), ())
+    if checkpoint is not None and checkpoint.lora_rank is not None:
+        model = with_lora(base, checkpoint.lora_rank)
+        loaded = _fill_lora(model, checkpoint)
+        model.to(getattr(torch, dtype))  # peft makes its weights float32
+    model.to(device).eval().requires_grad_(False)
+    return Language(model, load_tokenizer(source), source), loaded
+
+
+def with_lora(base: Any, rank: int) -> Any:
+    """The model with LoRA layers where AffectGPT has them, not trained yet; peft's names and settings of training."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise MissingPackageError("LoRA weights need peft; install affect_infer's extra: [infer]") from error
+    settings = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=LORA_ALPHA,
+        lora_dropout=0.05,
+        target_modules=LORA_TARGETS,
+        inference_mode=True,
+    )
+    with warnings.catch_warnings():
+        # peft asks transformers for an attribute under its old name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return get_peft_model(base, settings)
+
+
+def _fill_lora(model: Any, checkpoint: Checkpoint) -> Loaded:
+    own = {name: tensor.shape for name, tensor in model.state_dict().items() if ".lora_" in name}
+    fitting = {name: tensor for name, tensor in checkpoint.lora.items() if own.get(name) == tensor.shape}
+    model.load_state_dict(fitting, strict=False)
+    missing, unexpected = own.keys() - fitting.keys(), checkpoint.lora.keys() - fitting.keys()
+    return Loaded(*(tuple(sorted(f"{LLM_PREFIX}{name}" for name in names)) for names in (missing, unexpected)))
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """transformers shows a progress bar per file it reads or writes; the program has one of its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _from_pretrained(kind: Any, source: str, **settings: Any) -> Any:
+    try:
+        with without_bars():
+            return kind.from_pretrained(source, local_files_only=True, **settings)
+    except (OSError, ValueError) as error:
+        where = "this directory" if Path(source).is_dir() else "the hub's cache on this machine"
+        raise WeightsNotFoundError(
+            f"language model {source!r} cannot be read from {where}: {str(error).strip().splitlines()[0]}; "
+            f"give a directory with --llm DIR, or fetch it once with `hf download {source}`"
+        ) from error

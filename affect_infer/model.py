@@ -1,0 +1,197 @@
+"""AffectModel: features and a prompt in, an answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from affect_infer.checkpoint import Loaded, read_checkpoint
+from affect_infer.generate import Sampling, answer_text, generate, shortened
+from affect_infer.language import DEFAULT_LLM, Language, load_language
+from affect_infer.prompt import PLACEHOLDER_OF, expand
+from featurestore.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from affect_infer.heads import AffectHeads
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sample's prompt, with what belongs behind its placeholders."""
+
+    id: str
+    prompt: str
+    features: Mapping[str, NDArray[Any]]
+    """{frame, face, audio, au, image: (rows, dim) floating}; <Multi> is made of two of them"""
+    merges: str | None = None
+    """`face` or `frame` where the prompt has a <Multi> token"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said about one sample."""
+
+    text: str
+    n_tokens: int
+    """new tokens"""
+    n_cut: int = 0
+    """prompt ids that did not fit"""
+    tokens: Sequence[int] = field(default=(), repr=False)
+
+
+class AffectModel:
+    """Heads and language model on one device in one dtype; made by `load_model`."""
+
+    def __init__(
+        self, heads: AffectHeads, language: Language, token_counts: Mapping[str, int] | None = None, origin: str = ""
+    ) -> None:
+        self.heads = heads
+        self.language = language
+        self.token_counts = {"video": 1, "audio": 1, "multi": 1, "image": 1, "au": 1} | dict(token_counts or {})
+        self.origin = origin
+        self.batch_size_limit: int | None = None
+        """set when a larger batch did not fit into the device's memory"""
+
+    def tokens_of(self, requests: Sequence[Request]) -> list[dict[str, Tensor]]:
+        """Per sample {modality: (hidden,)}: its features projected, `multi` included where its prompt needs it."""
+        import torch
+
+        device, dtype = self.language.device, self.heads.affectgpt_proj.weight.dtype
+        inputs: list[dict[str, Tensor]] = []
+        for request in requests:
+            for modality, values in request.features.items():
+                self.heads.check(modality, values.shape[-1])
+            # The one cast: whatever was stored or computed becomes what the heads are.
+            inputs.append({name: torch.as_tensor(rows).to(device, dtype) for name, rows in request.features.items()})
+        tokens: list[dict[str, Tensor]] = [{} for _ in requests]
+        with torch.inference_mode():
+            for modality in ("frame", "face", "audio", "au", "image"):
+                head = self.heads.video if modality in ("frame", "face") else getattr(self.heads, modality)
+                for numbers, rows in _by_shape(inputs, modality):
+                    for number, token in zip(numbers, head(rows), strict=True):
+                        tokens[number][modality] = token
+            for number, request in enumerate(requests):
+                if request.merges is not None:
+                    if self.heads.shape.merged is None:
+                        raise InputError("the checkpoint has no <Multi> head; choose a face_or_frame without 'multi'")
+                    own = inputs[number]
+                    tokens[number]["multi"] = self.heads.multi(own[request.merges], own["audio"])
+        return tokens
+
+    def prompt_ids(self, request: Request) -> list[int]:
+        """Token ids of the whole prompt, placeholders repeated per token; not yet cut to length."""
+        counts = {modality: self._count(modality) for modality in PLACEHOLDER_OF}
+        return self.language.ids(expand(request.prompt, counts))
+
+    def embed(self, request: Request, tokens: Mapping[str, Tensor], max_new_tokens: int) -> tuple[Tensor, int]:
+        """(length, hidden): the embedded prompt with tokens at their places, and how many ids were cut."""
+        import torch
+
+        ids = self.prompt_ids(request)
+        kept = shortened(ids, max_new_tokens)
+        row = torch.tensor(kept)
+        places = {name: row == id for name, id in self.language.placeholder_ids().items()}
+        # Placeholder ids lie behind the embedding matrix: look up id 0 there, and overwrite it.
+        looked_up = row.masked_fill(torch.stack(list(places.values())).any(0), 0)
+        with torch.inference_mode():
+            embedded = self.language.model.get_input_embeddings()(looked_up.to(self.language.device))
+            for modality, placeholder in PLACEHOLDER_OF.items():
+                if not bool(places[placeholder].any()):
+                    continue
+                if modality not in tokens:
+                    raise InputError(
+                        f"sample {request.id!r}: the prompt has {placeholder} but there are no features for it"
+                    )
+                embedded[places[placeholder].to(embedded.device)] = tokens[modality].to(embedded.dtype)
+        return cast("Tensor", embedded), len(ids) - len(kept)
+
+    def answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        """Answers in the order of the requests, generated as one batch; halved as often as memory demands."""
+        import torch
+
+        limit = self.batch_size_limit or len(requests)
+        if len(requests) > limit:
+            parts = [requests[start : start + limit] for start in range(0, len(requests), limit)]
+            return [answer for part in parts for answer in self.answer(part, sampling)]
+        try:
+            return self._answer(requests, sampling)
+        except torch.OutOfMemoryError as error:
+            if len(requests) == 1:
+                raise InputError(
+                    f"sample {requests[0].id!r} alone does not fit into the memory of {self.language.device}: {error}; "
+                    "use fewer --max-new-tokens, --dtype bfloat16, or another device"
+                ) from error
+            self.batch_size_limit = len(requests) // 2
+        # Outside the except block: its traceback would keep the tensors of the batch that did not fit alive.
+        if self.language.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self.answer(requests, sampling)
+
+    def _answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        embedded = [
+            self.embed(request, tokens, sampling.max_new_tokens)
+            for request, tokens in zip(requests, self.tokens_of(requests), strict=True)
+        ]
+        new = generate(
+            self.language, [prompt for prompt, _ in embedded], [request.id for request in requests], sampling
+        )
+        tokenizer = self.language.tokenizer
+        return [
+            Answer(answer_text(tokenizer.decode(tokens), tokenizer.eos_token), len(tokens), cut, tokens)
+            for tokens, (_, cut) in zip(new, embedded, strict=True)
+        ]
+
+    def _count(self, modality: str) -> int:
+        return self.token_counts["video" if modality in ("frame", "face") else modality]
+
+
+def _by_shape(inputs: Sequence[Mapping[str, Tensor]], modality: str) -> list[tuple[list[int], Tensor]]:
+    """Samples with equally many rows, stacked: (their numbers, (samples, rows, dim))."""
+    import torch
+
+    groups: dict[Any, list[int]] = {}
+    for number, rows in enumerate(inputs):
+        if modality in rows:
+            groups.setdefault(rows[modality].shape, []).append(number)
+    return [(numbers, torch.stack([inputs[number][modality] for number in numbers])) for numbers in groups.values()]
+
+
+def load_model(
+    checkpoint: str | Path,
+    llm: str = DEFAULT_LLM,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    token_counts: Mapping[str, int] | None = None,
+) -> tuple[AffectModel, list[str]]:
+    """Read a checkpoint and its language model; also what the user should know about them, one line each.
+
+    dtype          float32, float16 or bfloat16, for the language model, LoRA and heads alike
+    token_counts   {video, audio, multi, image, au: tokens}, where neither the checkpoint nor 1 is right
+    Raises InputError or WeightsNotFoundError.
+    """
+    import torch
+
+    from affect_infer.heads import AffectHeads
+
+    read = read_checkpoint(checkpoint)
+    language, lora = load_language(llm, read, device=device, dtype=dtype)
+    heads = AffectHeads(read.shape)
+    own = {name: tensor.shape for name, tensor in heads.state_dict().items()}
+    fitting = {name: tensor for name, tensor in read.heads.items() if own.get(name) == tensor.shape}
+    heads.load_state_dict(fitting, strict=False)
+    heads.to(device, getattr(torch, dtype)).eval().requires_grad_(False)
+    loaded = Loaded(
+        (*sorted(own.keys() - fitting.keys()), *lora.missing),
+        (*sorted(read.heads.keys() - fitting.keys()), *lora.unexpected),
+    )
+    lines = [f"checkpoint {read.path.name}: {read.shape}, LoRA rank {read.lora_rank}"]
+    if unused := loaded.check(read.path):
+        lines.append(unused)
+    counts = read.token_counts() | dict(token_counts or {})
+    return AffectModel(heads, language, counts, origin=f"{read.sha256[:16]}@{language.source}"), lines
