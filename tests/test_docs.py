@@ -14,6 +14,7 @@ In expected output "..." stands for anything, and runs of blanks are equal.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
 import io
@@ -161,6 +162,26 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_every_page_can_be_found_from_the_readme(path: Path) -> None:
     if path.name != "README.md":
         assert f"docs/{path.name}" in (ROOT / "README.md").read_text()
+
+
+def messages() -> Iterator[str]:
+    """Every text in our code, with \\0 where a value is put in; adjacent pieces are one text."""
+    for path in [*(ROOT / "featurestore").rglob("*.py"), *(ROOT / "affect_infer").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+    yield (ROOT / "scripts" / "setup.sh").read_text()
+
+
+def test_troubleshooting_quotes_messages_that_exist() -> None:
+    known = list(messages())
+    quoted = re.findall(r"^### `(.+)`$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(quoted) > 20
+    for text in quoted:
+        pattern = re.compile(".*?".join(map(re.escape, text.split("..."))), re.DOTALL)
+        assert any(pattern.search(message) for message in known), f"no message says: {text}"
 
 
 @pytest.mark.parametrize(
