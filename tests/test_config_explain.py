@@ -411,3 +411,22 @@ def test_an_error_comes_in_less_than_a_second_and_without_torch(tmp_path: Path) 
     seconds = time.perf_counter() - started
     assert done.stdout.strip() == "[]"
     assert seconds < 1.0
+
+
+def test_npy_folders_at_the_place_stop_with_the_line_that_imports_them(tmp_path: Path) -> None:
+    folder = tmp_path / "pre" / "mer2023" / "frame_CLIP_VIT_LARGE_emotion_peak_8frms"
+    folder.mkdir(parents=True)
+    np.save(folder / "s1.npy", np.ones((8, 768), np.float32))
+    for end in ("", "/mer2023"):
+        path = write(tmp_path, GUIDE.replace("./preextracted_features/mer2023", f"{tmp_path}/pre{end}"))
+        entry = read_guide(path).datasets["mer2023"]
+        with pytest.raises(ConfigError, match=r"holds \.npy folders, not a store") as raised:
+            _ = entry.store
+        assert run("config", "explain", path).exit_code == 2
+    command = str(raised.value).splitlines()[-1].split()
+    assert command == ["fstore", "import", f"{tmp_path}/pre/mer2023", "--store", f"{tmp_path}/pre"]
+    assert run(*command[1:]).exit_code == 0
+    assert entry.store == tmp_path / "pre"  # the same file, unchanged, now means the store
+    assert run("config", "explain", path).exit_code == 0
+    again = run("import", tmp_path / "pre", "--store", tmp_path / "pre", "--origin", "pre/mer2023")
+    assert again.exit_code == 0, again.output  # the store inside the tree is no dataset

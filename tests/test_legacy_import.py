@@ -449,7 +449,7 @@ def test_import_prints_a_table_and_exits_1_on_findings(small: Path, tmp_path: Pa
     result = run("import", small, "--store", tmp_path / "store")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["folder", "files", "expected", "stored", "present", "refused", "suspect"]
+    assert lines[0].split() == ["FOLDER", "FILES", "EXPECTED", "STORED", "PRESENT", "REFUSED", "SUSPECT"]
     assert lines[1].split() == [f"mer2023/{FRAME}", "10", "411", "10", "0", "0", "0"]
     assert lines[-1] == f"10 samples stored in {tmp_path / 'store'} under origin '{small.parent.name}/tree'."
     plant_zero(small / "mer2023" / FRAME)

@@ -45,7 +45,7 @@ def _print(guide: Guide) -> None:
         [s.status, s.key, "" if s.value is None else json.dumps(s.value, ensure_ascii=False), s.note]
         for s in guide.settings
     ]
-    echo_table(["", "key", "value", "why"], rows)
+    echo_table(["STATUS", "KEY", "VALUE", "WHY"], rows)
     for entry in guide.datasets.values():
         click.echo("")
         click.echo(f"{entry.dataset.name} ({entry.mode or 'no mode given'})")
@@ -63,13 +63,14 @@ def commands(guide: Guide, entry: GuideDataset) -> list[str]:
     """The command lines that do what the file says about one dataset."""
     import shlex
 
+    store = entry.store
     stored = [key for modality, key in entry.keys.items() if entry.policies[modality] == "store"]
     root = entry.roots.labels
     lines = []
     for key in stored:
         words = ["fstore", "extract", str(key), "--dataset", entry.dataset.name, "--root", str(root or "DIR")]
-        if entry.store is not None:
-            words += ["--store", str(entry.store)]
+        if store is not None:
+            words += ["--store", str(store)]
         if entry.roots.mer_factory is not None:
             words += ["--mer-factory", str(entry.roots.mer_factory)]
         if guide.device is not None:

@@ -35,7 +35,7 @@ def datasets(names: tuple[str, ...], as_json: bool) -> None:
         labels = dataset.labels
         others = ", ".join(name for name in dataset.names if name.casefold() != dataset.name)
         rows.append([dataset.name, dataset.default_split, split.count, labels.kind if labels else None, others])
-    echo_table(["name", "split", "samples", "labels", "also known as"], rows)
+    echo_table(["NAME", "SPLIT", "SAMPLES", "LABELS", "ALSO KNOWN AS"], rows)
 
 
 def _source(declared_in: Path | None, name: str) -> Path:

@@ -105,13 +105,15 @@ def _progress() -> Callable[[str, int, int], None]:
 
 def _print_import(report: ImportReport, store: Path | None, matches: list[Match]) -> None:
     header = ["folder", "files", "expected", "stored", "present", "refused", "suspect"]
-    echo_table(header, [[getattr(folder, name) for name in header] for folder in report.folders])
+    echo_table(
+        [name.upper() for name in header], [[getattr(folder, name) for name in header] for folder in report.folders]
+    )
     if report.findings:
         click.echo("")
-        echo_table(["finding", "folder", "what"], [[f.kind, f.folder, str(f)] for f in report.findings])
+        echo_table(["FINDING", "FOLDER", "WHAT"], [[f.kind, f.folder, str(f)] for f in report.findings])
     if matches:
         click.echo("")
-        echo_table(["made again", "sample", "max abs", "cosine", ""], [_match_row(match) for match in matches])
+        echo_table(["MADE AGAIN", "SAMPLE", "MAX ABS", "COSINE", ""], [_match_row(match) for match in matches])
     click.echo("")
     stored = sum(folder.stored for folder in report.folders)
     if store is None:
@@ -185,7 +187,7 @@ def export(
         echo_json([report.as_json() for report in reports])
     else:
         rows = [[report.folder, report.written, report.present, len(report.problems)] for report in reports]
-        echo_table(["folder", "written", "present", "problems"], rows)
+        echo_table(["FOLDER", "WRITTEN", "PRESENT", "PROBLEMS"], rows)
     for report in reports:
         for problem in report.problems:
             click.echo(problem, err=True)

@@ -13,6 +13,7 @@ from featurestore.errors import ConfigError, UnknownDatasetError
 from featurestore.key import FeatureKey
 from featurestore.legacy.guide_keys import KEYS, PLACEHOLDER, USED, flatten
 from featurestore.legacy.strict_yaml import load_yaml
+from featurestore.legacy.tree import has_features
 from featurestore.samples import Sample
 
 # Modes of the old code, and the three of the guide that it does not have, with the modalities in their prompts.
@@ -53,9 +54,30 @@ class GuideDataset:
     """modality -> store (hit, else compute and keep) | live | off"""
     keys: Mapping[str, FeatureKey]
     """modality -> the key its features have, for those in the mode"""
-    store: Path | None
-    """`preextracted_root` without the dataset at its end"""
+    preextracted_root: Path | None
+    """as the file has it, with or without the dataset at its end"""
     roots: Roots
+
+    @property
+    def store(self) -> Path | None:
+        """The directory of the store that `preextracted_root` means.  The disk is looked at only for what is there.
+
+        Raises ConfigError where that place holds `.npy` folders and no store.
+        """
+        given = self.preextracted_root
+        if given is None:
+            return None
+        above = _without_dataset(given, self.dataset)
+        for place in (given, above):
+            if (place / "data" / "zarr.json").is_file():
+                return place
+        for place in (given, above):
+            if has_features(place):
+                raise ConfigError(
+                    f"preextracted_root {given} holds .npy folders, not a store. Import them beside themselves; then "
+                    f"this file needs no change:\n  fstore import {place} --store {above}"
+                )
+        return above
 
     def samples(self, root: str | Path | None = None, split: str | None = None) -> dict[str, Sample]:
         """The samples with media where the file places them; `root` is for what it does not place."""
@@ -178,7 +200,7 @@ def _one_dataset(file: _File, name: str, dataset: Dataset) -> GuideDataset:
         mode,
         policies,
         keys,
-        _without_dataset(Path(root), dataset) if root else None,
+        Path(root) if root else None,
         _roots(file, name, Path(folder) if folder else None),
     )
 

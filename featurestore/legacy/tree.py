@@ -97,10 +97,19 @@ def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, 
     return tree
 
 
+def has_features(root: Path) -> bool:
+    """Whether a place holds feature folders, its own or those of a dataset; a store in it does not count."""
+    if not root.is_dir():
+        return False
+    inside = list(_folders(root))
+    return any(_is_feature_folder(folder.name) for level in (inside, *map(_folders, inside)) for folder in level)
+
+
 def _folders(path: Path) -> Iterator[Path]:
     with os.scandir(path) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    yield from (path / name for name in names)
+    # A store may lie in the tree that was imported into it.
+    yield from (path / name for name in names if not (name == "data" and (path / name / "zarr.json").exists()))
 
 
 def _is_feature_folder(name: str) -> bool:
