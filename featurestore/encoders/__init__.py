@@ -71,6 +71,12 @@ class Encoder(Protocol):
 
 _registry: dict[str, str] = {
     "CLIP_VIT_LARGE": "featurestore.encoders.clip:ClipVitLarge",
+    "CLIP_TEXT": "featurestore.encoders.text:ClipText",
+    "HUBERT_LARGE": "featurestore.encoders.speech:HubertLarge",
+    "WAVLM_LARGE": "featurestore.encoders.speech:WavlmLarge",
+    "DATA2VEC_BASE": "featurestore.encoders.speech:Data2vecBase",
+    "DINO2_LARGE": "featurestore.encoders.vision:Dino2Large",
+    "SigLIP_SO": "featurestore.encoders.vision:SiglipSo",
 }
 
 #: name -> "module:Class" of every registered encoder: readable, not writable.

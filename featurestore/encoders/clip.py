@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.encoders.clip_format import from_hugging_face, image_tower
-from featurestore.encoders.frozen import FrozenNetwork
+from featurestore.encoders.frozen import FrozenNetwork, misfit
+from featurestore.encoders.tensors import Tensors
 from featurestore.encoders.weights import Checkpoint, Published, missing_package, remembered
 from featurestore.errors import UnknownEncoderError, ValuesError
 
@@ -89,17 +90,11 @@ class OpenClip(FrozenNetwork):
             return known
         return describe_tower(checkpoint, known, "vision_cfg")
 
-    def select(self, tensors: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
+    def select(self, tensors: Tensors) -> Tensors:
         return image_tower(tensors)
 
-    def build(self, description: Mapping[str, Any]) -> torch.nn.Module:
-        try:
-            import open_clip  # 3 to 8 s, so not before a network is needed
-        except ImportError:
-            raise missing_package("open_clip_torch") from None
-        whole = open_clip.CustomTextCLIP(text_cfg=NO_TEXT, **description["architecture"])
-        visual: torch.nn.Module = whole.visual
-        return visual
+    def build(self, description: Mapping[str, Any], tensors: Tensors | None) -> torch.nn.Module:
+        return build_tower("visual", {"text_cfg": NO_TEXT, **description["architecture"]}, tensors)
 
     def check(self, batch: Any) -> NDArray[np.uint8]:
         return check_images(batch, self.size, self.name)
@@ -143,6 +138,39 @@ def to_pixels(images: NDArray[np.uint8], mean: list[float], std: list[float], li
     pixels = torch.from_numpy(np.ascontiguousarray(images)).to(like.device).permute(0, 3, 1, 2).float().div_(255)
     bias, scale = (torch.tensor(values, device=like.device).view(3, 1, 1) for values in (mean, std))
     return pixels.sub_(bias).div_(scale).to(like.dtype)
+
+
+def build_tower(tower: str, architecture: Mapping[str, Any], tensors: Tensors | None) -> torch.nn.Module:
+    """The tower "visual" or "text" of an architecture.  Raises InputError if the tensors are not its own."""
+    try:
+        import open_clip  # 3 to 8 s, so not before a network is needed
+        import torch
+    except ImportError:
+        raise missing_package("open_clip_torch") from None
+
+    def make() -> torch.nn.Module:
+        network: torch.nn.Module = getattr(open_clip.CustomTextCLIP(**architecture), tower)
+        return network
+
+    if tensors is None:
+        return make()
+    with torch.device("meta"):  # neither memory nor time for values that are replaced at once
+        network = make()
+    state = network.state_dict()
+    if any(name not in state for name, _ in network.named_buffers()):
+        network = make()  # buffers that are computed, not stored, need a real device
+        state = network.state_dict()
+    wrong = [f"{name} is missing" for name in state.keys() - tensors.keys()]
+    wrong += [f"{name} is not part of it" for name in tensors.keys() - state.keys()]
+    loaded = {}
+    for name in state.keys() & tensors.keys():
+        loaded[name] = torch.from_numpy(np.array(tensors[name])).to(state[name].dtype)
+        if loaded[name].shape != state[name].shape:
+            wrong.append(f"{name} is {tuple(loaded[name].shape)}, not {tuple(state[name].shape)}")
+    if wrong:
+        raise misfit(wrong)
+    network.load_state_dict(loaded, strict=True, assign=True)
+    return network
 
 
 # -- what open_clip ships, read as files: importing it takes torch ---------------------------------------------------

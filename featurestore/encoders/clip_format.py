@@ -7,16 +7,13 @@ projections.  Its files are told by names that begin with "vision_model." or "te
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from featurestore.encoders.tensors import Array, Renamed, Tensors
 from featurestore.errors import ConfigError, InputError
-
-Array = NDArray[np.float32]
-Tensors = Mapping[str, Array]
 
 # Part of a block's name: Hugging Face -> open_clip.
 _BLOCK = {
@@ -48,7 +45,7 @@ def image_tower(tensors: Tensors) -> Tensors:
     """The tensors of the image tower under open_clip's names within it.  Raises InputError if there are none."""
     if any(name.startswith("vision_model.") for name in tensors):
         return _FromHuggingFace(tensors, ("vision_model.", "visual_projection."))
-    return _Renamed(tensors, _within(tensors, "visual."), "image")
+    return Renamed(tensors, _some(_within(tensors, "visual."), tensors, "image"))
 
 
 def text_tower(tensors: Tensors) -> Tensors:
@@ -63,28 +60,16 @@ def text_tower(tensors: Tensors) -> Tensors:
             for short, name in _within(tensors, "").items()
             if not short.startswith("visual.") and short not in _NEITHER_TOWER
         }
-    return _Renamed(tensors, names, "text")
+    return Renamed(tensors, _some(names, tensors, "text"))
 
 
-class _Renamed(Mapping[str, Array]):
-    def __init__(self, tensors: Tensors, names: Mapping[str, str], tower: str) -> None:
-        if not names:
-            raise InputError(
-                f"these weights have no {tower} tower of CLIP; their tensors are {', '.join(sorted(tensors)[:3])}, ..."
-            )
-        self._tensors, self._names = tensors, names
-
-    def __getitem__(self, name: str) -> Array:
-        return self._tensors[self._names[name]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+def _some(names: dict[str, str], tensors: Tensors, tower: str) -> dict[str, str]:
+    if not names:
+        raise InputError(f"no {tower} tower of CLIP is in it; its tensors are {', '.join(sorted(tensors)[:3])}, ...")
+    return names
 
 
-class _FromHuggingFace(_Renamed):
+class _FromHuggingFace(Renamed):
     """Maps on reading, so that only one tensor is held at a time."""
 
     def __init__(self, tensors: Tensors, prefixes: tuple[str, ...]) -> None:
@@ -99,15 +84,15 @@ class _FromHuggingFace(_Renamed):
                 part = _BLOCK.get(block[2], block[2])
                 joint = "_" if part == "attn.in_proj" else "."
                 names[f"transformer.resblocks.{block[1]}.{part}{joint}{block[3]}"] = name
-        super().__init__(tensors, names, "image or text")
+        super().__init__(tensors, names)
 
     def __getitem__(self, name: str) -> Array:
-        source = self._names[name]
+        source = self.names[name]
         if source in _TRANSPOSED:
-            return self._tensors[source].T
+            return self.tensors[source].T
         if ".q_proj." in source:
-            return np.concatenate([self._tensors[source.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"])
-        return self._tensors[source]
+            return np.concatenate([self.tensors[source.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"])
+        return self.tensors[source]
 
 
 def _within(tensors: Tensors, prefix: str) -> dict[str, str]:

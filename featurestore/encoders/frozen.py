@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.encoders.tensors import digest, read_tensors
+from featurestore.encoders.tensors import Tensors, digest, read_tensors
 from featurestore.encoders.weights import (
     Checkpoint,
     Published,
@@ -79,12 +79,15 @@ class FrozenNetwork(ABC):
         """The description that the config files beside the weights give."""
 
     @abstractmethod
-    def select(self, tensors: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
-        """The tensors in use, under the names of the network that `build` makes."""
+    def select(self, tensors: Tensors) -> Tensors:
+        """The tensors in use, under the names that they have whichever format they came in."""
 
     @abstractmethod
-    def build(self, description: Mapping[str, Any]) -> torch.nn.Module:
-        """The network with the library's own initialisation."""
+    def build(self, description: Mapping[str, Any], tensors: Tensors | None) -> torch.nn.Module:
+        """The network with exactly these tensors, or with the library's own initialisation.
+
+        Raises InputError if a tensor is missing, superfluous or of another shape.
+        """
 
     @abstractmethod
     def check(self, batch: Any) -> Any:
@@ -161,12 +164,12 @@ class FrozenNetwork(ABC):
         if isinstance(source, Random):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(source.seed)
-                network = self.build(description)
+                network = self.build(description, None)
         else:
-            tensors = self.select(read_tensors(source.files))
-            network = _filled(
-                lambda: self.build(description), tensors, f"{self.name}: the weights in {source.files[0]}"
-            )
+            try:
+                network = self.build(description, self.select(read_tensors(source.files)))
+            except InputError as error:
+                raise InputError(f"{self.name}: {source.files[0]}: {error}") from error
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         return network.eval().requires_grad_(False).to(device, getattr(torch, self.compute_dtype))
 
@@ -189,32 +192,13 @@ class FrozenNetwork(ABC):
         return result
 
 
-def _filled(
-    build: Callable[[], torch.nn.Module], tensors: Mapping[str, NDArray[np.float32]], what: str
-) -> torch.nn.Module:
-    """A network with exactly these tensors.  Raises InputError if one is missing, superfluous or of another shape."""
-    import torch  # loaded by the caller
-
-    with torch.device("meta"):  # neither memory nor time for values that are replaced at once
-        network = build()
-    state = network.state_dict()
-    if any(name not in state for name, _ in network.named_buffers()):
-        network = build()  # buffers that are computed, not stored, need a real device
-        state = network.state_dict()
-    wrong = [f"{name} is missing" for name in state.keys() - tensors.keys()]
-    wrong += [f"{name} is not part of the network" for name in tensors.keys() - state.keys()]
-    if not wrong:
-        loaded = {name: torch.from_numpy(np.array(tensors[name])).to(like.dtype) for name, like in state.items()}
-        wrong = [
-            f"{name} is {tuple(loaded[name].shape)}, not {tuple(like.shape)}"
-            for name, like in state.items()
-            if loaded[name].shape != like.shape
-        ]
-    if wrong:
-        raise InputError(f"{what} do not fit the network that their config describes: {'; '.join(sorted(wrong)[:4])}"
-                         + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""))  # fmt: skip
-    network.load_state_dict(loaded, strict=True, assign=True)
-    return network
+def misfit(problems: Collection[str]) -> InputError:
+    """The error for tensors that are not those of the network; the first few are named."""
+    few, more = sorted(problems)[:4], len(problems) - 4
+    return InputError(
+        f"the tensors are not those of the network that is described: {'; '.join(few)}"
+        + (f"; and {more} more" if more > 0 else "")
+    )
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from featurestore.errors import InputError
 
 Array = NDArray[np.float32]
+Tensors = Mapping[str, Array]
 
 _HEADER_LIMIT = 100_000_000  # bytes, as the safetensors package has it
 _DTYPES = {
@@ -30,7 +31,7 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def read_tensors(files: tuple[Path, ...]) -> Mapping[str, Array]:
+def read_tensors(files: tuple[Path, ...]) -> Tensors:
     """The tensors of one model, which may be split over several files; values are read when asked for.
 
     Raises InputError for a file that is truncated, not what its name says, or holds more than tensors.
@@ -40,7 +41,7 @@ def read_tensors(files: tuple[Path, ...]) -> Mapping[str, Array]:
     return {name: tensors[name] for tensors in map(_read_file, files) for name in tensors}
 
 
-def digest(tensors: Mapping[str, Array]) -> str:
+def digest(tensors: Tensors) -> str:
     """sha256 over names, shapes and float32 bytes (little endian), in the order of the names."""
     total = hashlib.sha256()
     for name in sorted(tensors):
@@ -50,7 +51,7 @@ def digest(tensors: Mapping[str, Array]) -> str:
     return total.hexdigest()
 
 
-def _read_file(path: Path) -> Mapping[str, Array]:
+def _read_file(path: Path) -> Tensors:
     return SafetensorsFile(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
@@ -83,6 +84,22 @@ class SafetensorsFile(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._header)
+
+
+class Renamed(Mapping[str, Array]):
+    """Some of the tensors under other names; values are read when asked for.  `names`: new name -> old name."""
+
+    def __init__(self, tensors: Tensors, names: Mapping[str, str]) -> None:
+        self.tensors, self.names = tensors, names
+
+    def __getitem__(self, name: str) -> Array:
+        return self.tensors[self.names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
