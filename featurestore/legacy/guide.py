@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from featurestore.datasets import Dataset, Roots, make_samples, resolve_dataset,
 from featurestore.errors import ConfigError, UnknownDatasetError
 from featurestore.key import FeatureKey
 from featurestore.legacy.guide_keys import KEYS, PLACEHOLDER, USED, flatten
-from featurestore.legacy.strict_yaml import load_yaml
+from featurestore.legacy.strict_yaml import load_yaml, set_options
 from featurestore.legacy.tree import has_features
 from featurestore.samples import Sample
 
@@ -136,15 +136,16 @@ class _File:
         return first
 
 
-def read_guide(path: str | Path) -> Guide:
+def read_guide(path: str | Path, options: Sequence[str] = ()) -> Guide:
     """Read a settings file as the guide has them.  No torch, no store, nothing is opened but the file.
 
+    options   `a.b=value`, set in the file's content before it is judged
     Raises ConfigError for YAML that is not plain data, for a key that no known file has, for values of another type,
     for an unknown mode or dataset.  What contradicts something else is in `settings`; see `Guide.check`.
     """
     path = Path(path)
     values: dict[tuple[str, str, str], Any] = {}
-    for section, name, key, value in flatten(load_yaml(path), str(path)):
+    for section, name, key, value in flatten(set_options(load_yaml(path), options, path), str(path)):
         values[section, name, key] = None if value in PLACEHOLDER else value
     file = _File(path, values)
     names = dict.fromkeys(name for section, name, _ in values if section == "datasets")

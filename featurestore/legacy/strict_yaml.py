@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,27 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds {type(data).__name__}, not a mapping of settings")
     return data
+
+
+def set_options(data: dict[str, Any], options: Sequence[str], where: object) -> dict[str, Any]:
+    """A copy with `a.b=value` options set in it, their values read as YAML.  ConfigError for other forms."""
+    changed: dict[str, Any] = _copied(data)
+    for option in options:
+        dotted, equals, text = option.partition("=")
+        *above, last = dotted.split(".")
+        if not equals or not all((*above, last)):
+            raise ConfigError(f"option {option!r} is not of the form a.b=value")
+        place = changed
+        for name in above:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"option {option!r}: {name} of {where} is a value, not a mapping")
+        try:
+            place[last] = yaml.load(text, _Loader)  # noqa: S506 - as above
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigError(f"option {option!r}: the value cannot be read as YAML") from error
+    return changed
+
+
+def _copied(value: Any) -> Any:
+    return {name: _copied(inner) for name, inner in value.items()} if isinstance(value, dict) else value
