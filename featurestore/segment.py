@@ -296,10 +296,10 @@ def ensure_levels(place: Place, recipe: Recipe) -> None:
     known = str(place.recipe_dir) in _durable
     if known and os.path.isdir(place.segments) and os.path.isdir(f"{place.house}/tmp"):
         return
-    missing = [folder for folder in (place.root, *place.root.parents) if not folder.exists()]
-    os.makedirs(place.root, exist_ok=True)
-    for folder in reversed(missing):
-        fsync_dir(folder.parent)
+    if not os.path.isdir(place.root / "data"):
+        os.makedirs(place.root, exist_ok=True)
+        for folder in place.root.parents:
+            _fsync_parent(folder)
     os.makedirs(place.house / "tmp", exist_ok=True)
     level = place.root
     for part in ("data", *place.key.parts, place.fingerprint, "segments"):
@@ -315,10 +315,18 @@ def ensure_levels(place: Place, recipe: Recipe) -> None:
             attributes = {"featurestore": {"format": FORMAT, "key": str(place.key), "recipe": recipe.data}}
         ensure_group(level, attributes, place.house / "tmp")
         # Also where the level was there: another process may have made it and not yet fsynced it,
-        # and what is acknowledged below it must not be lost with it.
-        fsync_dir(level)
+        # and what is acknowledged below it must not be lost with it.  The last one, `segments`, is
+        # fsynced by every commit.
         fsync_dir(level.parent)
     _durable.add(str(place.recipe_dir))
+
+
+def _fsync_parent(folder: Path) -> None:
+    """Make a directory above the root durable, also where it was there: its maker may have been killed since."""
+    try:
+        fsync_dir(folder)
+    except PermissionError:
+        pass  # somebody else's, such as /home: it was there before
 
 
 def ensure_group(level: Path, attributes: Mapping[str, Any], tmp: Path) -> None:

@@ -11,14 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import replacement
-from featurestore.errors import ExistsError, FormatVersionError, RecipeMismatchError, UnknownRecipeError, ValuesError
+from featurestore.errors import (
+    ExistsError,
+    FormatVersionError,
+    RecipeError,
+    RecipeMismatchError,
+    UnknownRecipeError,
+    ValuesError,
+)
 from featurestore.failures import Failures
 from featurestore.features import Features
 from featurestore.flight import Flight
 from featurestore.key import FeatureKey, check_id
 from featurestore.reader import FORMAT, Reader
 from featurestore.recipe import Recipe
-from featurestore.segment import Place, Rows, commit, row_line
+from featurestore.segment import Place, Rows, commit, explain, fsync_dir, row_line
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
 
@@ -70,6 +77,8 @@ class Shelf:
             with self.flight.recipe():
                 self.reader.refresh(force=True)
                 replacement.rewrite(self.place, self.recipe, self.reader, set(changed), list(as_rows(changed)))
+        if len(fresh) + len(changed) < len(features):
+            self._fsync()
         if self.failures.folder.is_dir():
             self.failures.clear(list(features))
         return len(fresh)
@@ -81,6 +90,8 @@ class Shelf:
             present = {id for id in ids if id in self.reader}
             if present:
                 replacement.rewrite(self.place, self.recipe, self.reader, present)
+            elif self.place.segments.is_dir():
+                self._fsync()
         return len(present)
 
     def compact(self, codec: str | None = None, grace_s: float = replacement.GRACE_S) -> int:
@@ -111,6 +122,13 @@ class Shelf:
             moved = replacement.quarantine(self.place, self.recipe, self.reader)
         self.reader = Reader(self.reader.path, self.reader.key)
         return moved
+
+    def _fsync(self) -> None:
+        """What is as it was asked for already: who did it may have been killed before making it durable."""
+        try:
+            fsync_dir(self.place.segments)
+        except OSError as error:
+            raise explain(error, f"{self.key}: what is stored already cannot be made durable") from error
 
     def _check_type(self, features: Mapping[str, Features]) -> None:
         """dtype and dim of a recipe are those of its first segment, or of the first row here."""
@@ -147,14 +165,14 @@ def read_recipe(place: Place) -> Recipe:
             raise FormatVersionError(
                 f"{path} is format {stored['format']}, this version reads up to {FORMAT}: upgrade featurestore"
             )
-        recipe = Recipe(stored["recipe"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        recipe, key = Recipe(stored["recipe"]), stored["key"]
+    except (OSError, ValueError, KeyError, TypeError, RecipeError) as error:
         if isinstance(error, FormatVersionError):
             raise
         raise UnknownRecipeError(
             f"{path} cannot be read as a recipe ({error}); run `fstore verify {place.key}`"
         ) from error
-    if recipe.fingerprint != place.fingerprint or stored["key"] != str(place.key):
+    if recipe.fingerprint != place.fingerprint or key != str(place.key):
         raise UnknownRecipeError(f"{path} holds another recipe than its place says; run `fstore verify {place.key}`")
     return recipe
 

@@ -70,7 +70,7 @@ def _work(root: Path, owner: int, oracle: Oracle, seed: int, tell: Callable[...,
             op.run(store)
             oracle.done()
             tell("done")
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - told to the parent, who fails the test
         tell("error", traceback.format_exc()[-3000:])
     finally:
         sys.stdout.flush()
@@ -97,7 +97,7 @@ def _next(random_: random.Random, owner: int, oracle: Oracle, seed: int) -> tupl
 
 
 def kill_many(root: Path, kills: int, seed: int, stop_at_first: bool = False) -> tuple[list[str], int]:
-    """(what was lost, wrong or raised; samples acknowledged).  Two victims at a time on one store, each with its own ids."""
+    """(what was lost, wrong or raised; samples acknowledged).  Two victims at a time on one store, ids of their own."""
     oracles = [Oracle(), Oracle()]
     running: list[Victim] = []
     found: list[str] = []

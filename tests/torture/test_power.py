@@ -1,0 +1,189 @@
+"""Power cuts: whatever a cut leaves on the disk, what was acknowledged is there, and every fsync is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
+from power import State, restore, states
+from recorder import Killed, Recorder, Recording
+
+from featurestore import FeatureKey, FeatureStore, Recipe, segment
+
+STORE = "lab/features"
+PUTS = [Op("put", (f"s{number}", f"t{number}"), 1) for number in range(3)]
+
+# name -> (what was done before and is durable, what the power is cut in)
+SCENARIOS: dict[str, tuple[list[Op], list[Op]]] = {
+    "the first commit ever": ([], [Op("put", ("a", "b"), 1)]),
+    "later commits": (PUTS[:1], PUTS[1:]),
+    "a second recipe": (PUTS[:1], [Op("put", ("a",), 1, recipe=SECOND_RECIPE)]),
+    "rows of several lengths": (
+        [],
+        [Op("put", ("a", "bb", "ccc"), 1, key=ALL), Op("overwrite", ("a", "bb"), 2, key=ALL), Op("compact", key=ALL)],
+    ),
+    "overwrite": (PUTS, [Op("overwrite", ("s0", "t1"), 2), Op("gc"), Op("overwrite", ("s0", "s2"), 3)]),
+    "delete": (PUTS, [Op("delete", ("s0", "t1")), Op("gc")]),
+    "delete everything": (PUTS[:1], [Op("delete", ("s0", "t0")), Op("gc"), Op("put", ("s0",), 5)]),
+    "compact": (PUTS, [Op("compact"), Op("put", ("a",), 4), Op("compact", codec="zstd")]),
+    "replaced twice, then gc": (
+        [*PUTS, Op("overwrite", ("s0",), 2), Op("overwrite", ("s0", "s1"), 3)],
+        [Op("overwrite", ("s0",), 4), Op("delete", ("s1",)), Op("gc"), Op("gc")],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def fast_disk() -> Iterator[Path]:
+    """A directory in RAM where there is one: the disk of this test is a model, its fsyncs cost nothing."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="torture-", dir=memory) as folder:
+        yield Path(folder)
+
+
+def record(folder: Path, before: list[Op], ops: list[Op]) -> Recording:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    store = FeatureStore(folder / STORE)
+    for op in before:
+        op.run(store)
+    segment._durable.clear()  # what follows is another process
+    with Recorder(folder) as recorder:
+        for number, op in enumerate(ops):
+            recorder.mark(f"begin {number}")
+            op.run(store)
+            recorder.mark(f"done {number}")
+    return recorder.recording
+
+
+def oracle_at(recording: Recording, issued: int, before: list[Op], ops: list[Op]) -> Oracle:
+    """What had been acknowledged, and what was in doubt, after that many events."""
+    oracle = Oracle()
+    for op in before:
+        oracle.begin(op)
+        oracle.done()
+    for event in recording.events[:issued]:
+        if event.kind == "mark":
+            what, number = event.name.split()
+            oracle.begin(ops[int(number)]) if what == "begin" else oracle.done()
+    return oracle
+
+
+def damage(disk: Path, state: State, oracle: Oracle, go_on: bool) -> list[str]:
+    """What is lost or wrong after the power comes back, and after the work in doubt is done once more."""
+    shutil.rmtree(disk, ignore_errors=True)
+    restore(state, disk)
+    segment._durable.clear()
+    doubt, root = oracle.doubt, disk / STORE
+    acknowledged = {place for place, ids in oracle.held.items() if any(ids.values())}
+    found = oracle.settle(root)
+    found += [f"no Zarr group at {level}" for place in acknowledged for level in levels_without_group(root, *place)]
+    if go_on and not found and doubt is not None:
+        if doubt.name in ("put", "overwrite") or any(any(ids.values()) for ids in oracle.held.values()):
+            run(FeatureStore(root), oracle, [doubt])
+        found += oracle.settle(root)
+    return found
+
+
+def levels_without_group(root: Path, key: FeatureKey, recipe: Recipe) -> list[Path]:
+    """Levels from `data` to `segments` that a Zarr client could not open."""
+    bad = []
+    parts = ("data", *key.parts, recipe.fingerprint, "segments")
+    folders = [root.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
+    for folder in folders:
+        try:
+            assert json.loads((folder / "zarr.json").read_bytes())["node_type"] == "group"
+        except (OSError, ValueError, AssertionError):
+            bad.append(folder)
+    return bad
+
+
+@pytest.fixture(scope="module")
+def recordings(fast_disk: Path) -> dict[str, Recording]:
+    return {name: record(fast_disk / "recorded", *ops) for name, ops in SCENARIOS.items()}
+
+
+def record_killed(folder: Path, op: Op, kill_after: int) -> tuple[Recording, bool]:
+    """One process is killed in its commit, another one makes the same commit; whether the first came to its end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    segment._durable.clear()
+    with Recorder(folder, kill_after) as recorder:
+        try:
+            op.run(FeatureStore(folder / STORE))
+            finished = True
+        except Killed:
+            finished = False
+        recorder.kill_after = None
+        segment._durable.clear()
+        op.run(FeatureStore(folder / STORE))
+    return recorder.recording, finished
+
+
+@pytest.mark.timeout(0)
+def test_nothing_acknowledged_is_lost_in_a_power_cut(
+    fast_disk: Path, recordings: dict[str, Recording], rounds: Callable[[int, int], int], figures: dict[str, Any]
+) -> None:
+    count = rounds(5_000, 100_000)
+    random_ = random.Random(0)
+    found: list[str] = []
+    checked = 0
+    for name, (before, ops) in SCENARIOS.items():
+        # All moments of every scenario get their share of the states, whatever their number.
+        todo = list(states(recordings[name], random_, extra=4 if count <= 5_000 else 100))
+        share = min(len(todo), count // len(SCENARIOS))
+        for issued, state in random_.sample(todo, share):
+            oracle = oracle_at(recordings[name], issued, before, ops)
+            found += [f"{name}, {issued} steps: {what}" for what in damage(fast_disk / "disk", state, oracle, True)]
+            checked += 1
+    assert found[:20] == []
+    figures["power cuts"] = {"states": checked, "lost or wrong": len(found)}
+
+
+def test_every_fsync_is_needed(fast_disk: Path, recordings: dict[str, Recording], figures: dict[str, Any]) -> None:
+    """Left out of the source one at a time, each is missed: a state of the disk exists that loses something."""
+    sites = {site for recording in recordings.values() for site in recording.sites}
+    missed = {site: name for site in sorted(sites) if (name := where_missed(fast_disk, recordings, site)) is not None}
+    assert sites - missed.keys() == set()
+    figures["fsyncs left out"] = {"mutants": len(sites), "caught": len(missed)}
+
+
+def where_missed(fast_disk: Path, recordings: dict[str, Recording], site: str) -> str | None:
+    """The scenario in which a power cut does damage where this fsync is left out."""
+    for name, (before, ops) in SCENARIOS.items():
+        recording = recordings[name].without(site)
+        if len(recording.events) == len(recordings[name].events):
+            continue
+        for issued, state in states(recording, random.Random(0)):
+            if damage(fast_disk / "disk", state, oracle_at(recording, issued, before, ops), False):
+                return name
+    return None
+
+
+def test_what_a_killed_writer_left_without_fsync_is_made_durable_by_the_next(
+    fast_disk: Path, figures: dict[str, Any]
+) -> None:
+    op = Op("put", ("a", "b"), 1)
+    found: list[str] = []
+    checked, kill_after, finished = 0, 0, False
+    while not finished:
+        recording, finished = record_killed(fast_disk / "recorded", op, kill_after)
+        for _, state in states(recording, random.Random(0), first=len(recording.events)):
+            oracle = Oracle()
+            oracle.begin(op)
+            oracle.done()
+            found += [
+                f"killed after {kill_after} steps: {one}" for one in damage(fast_disk / "disk", state, oracle, False)
+            ]
+            checked += 1
+        kill_after += 1
+    assert found[:20] == []
+    figures["power cuts after a kill"] = {"states": checked, "lost or wrong": len(found)}
