@@ -1,0 +1,179 @@
+"""What readers leave out, and with `full` every byte of what they would read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from featurestore.errors import UnknownRecipeError
+from featurestore.failures import FailureRecord
+from featurestore.reader import BadRowError, Reader, Segment, id_digest
+from featurestore.segment import SHARD_FILE
+from featurestore.shelf import Shelf
+from featurestore.verify.findings import Finding, Findings
+from featurestore.verify.tree import set_aside
+
+AGAIN = "verify --repair keeps the sound rows and moves the rest aside, then extract makes the missing samples again"
+Line = dict[str, Any]
+
+
+class Damage:
+    """The segments and failure records of one recipe, and what is wrong with them."""
+
+    def __init__(self, shelf: Shelf, where: str, findings: Findings) -> None:
+        self.shelf = shelf
+        self.where = where
+        self.findings = findings
+        self._found: list[Finding] = []
+        self._bad_rows: dict[tuple[str, int | None], BadRowError] = {}
+        self._bad_files: dict[str, str] = {}
+        self._bad_records: list[tuple[Path, Finding]] = []
+
+    @property
+    def reader(self) -> Reader:
+        return self.shelf.reader
+
+    def check(self) -> None:
+        """What opening tells: seals, sizes, fingerprints, tables; and whether every record can be read."""
+        len(self.reader)  # opens every segment
+        for name, why in sorted(self.reader.problems.items()):
+            self._add("segment", f"segment {name}: {why}", AGAIN)
+        for path in sorted(self.shelf.failures.folder.glob("*.json")):
+            try:
+                record = FailureRecord(**json.loads(path.read_bytes()))
+                if path.stem != id_digest(record.id).hex() or record.recipe != self.shelf.fingerprint:
+                    raise ValueError("it is that of another sample or recipe")
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                advice = "it counts as none; verify --repair moves it aside"
+                self._bad_records.append((path, self._add("record", f"{path.name}: {error}", advice)))
+
+    def rows(self) -> Iterator[tuple[Line, NDArray[Any]]]:
+        """(line, values) of every sample, after every byte of its row was checked.  Reads everything."""
+        done: set[str] = set()
+        while todo := [segment for segment in self.reader.segments if segment.name not in done]:
+            for segment in todo:
+                done.add(segment.name)
+                try:
+                    yield from self._segment(segment)
+                except FileNotFoundError:
+                    if os.path.isdir(segment.path):
+                        raise
+                    # Merged or removed by another process meanwhile: its rows are in a later segment now.
+                    self.reader.refresh(force=True)
+
+    def _segment(self, segment: Segment) -> Iterator[tuple[Line, NDArray[Any]]]:
+        sound = len(self._bad_rows)
+        for row, line in enumerate(self._lines(segment)):
+            values = self._values(segment, row, line)
+            if values is not None and line is not None and self.reader.find(line["id"]) == (segment, row):
+                yield line, values
+        self._index(segment)
+        if len(self._bad_rows) == sound and segment.name not in self._bad_files:
+            # Bytes that no row shows: the checksums that other Zarr readers use, and whole files.
+            self._digests(segment)
+        segment.close()
+
+    def lines(self) -> Iterator[Line]:
+        """What is recorded beside every sample, without its values."""
+        for segment in self.reader.segments:
+            for row, line in enumerate(self._lines(segment)):
+                if line is not None and self.reader.find(line["id"]) == (segment, row):
+                    yield line
+
+    def _lines(self, segment: Segment) -> Iterator[Line | None]:
+        row = 0
+        try:
+            for line in segment.lines():
+                yield line
+                row += 1
+        except BadRowError:
+            # One by one from here on: a line that is damaged must not hide those behind it.
+            yield from (self._line(segment, number) for number in range(row, segment.n))
+
+    def _line(self, segment: Segment, row: int) -> Line | None:
+        try:
+            return segment.line(row)
+        except BadRowError as error:
+            self._bad_row("line", error, None)
+            return None
+
+    def _values(self, segment: Segment, row: int, line: Line | None) -> NDArray[Any] | None:
+        segment.checked[row] = 0
+        try:
+            values: NDArray[Any] = segment.read(row)
+        except BadRowError as error:
+            self._bad_row("row", error, line)
+            return None
+        except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            self._bad_row("row", BadRowError(segment, row, error.strerror or str(error)), line)
+            return None
+        return values
+
+    def _bad_row(self, kind: str, error: BadRowError, line: Line | None) -> None:
+        self._bad_rows.setdefault((error.segment.name, error.row), error)
+        self._add(kind, str(error), AGAIN, *([line["id"]] if line else []))
+
+    def _index(self, segment: Segment) -> None:
+        """The shard's own index, which our reads of uncompressed rows do not need, but other Zarr readers do."""
+        if not segment.n:
+            return
+        try:
+            places = [segment.chunk(row) for row in range(segment.n)]
+        except BadRowError as error:
+            return self._bad_file(segment, str(error))
+        if segment.codec is None:
+            expected = [(row * segment.pitch, segment.pitch) for row in range(segment.n)]
+            if places != expected:
+                self._bad_file(segment, "the shard index does not point to the rows")
+
+    def _digests(self, segment: Segment) -> None:
+        for name, header in ((SHARD_FILE, segment.header["shard"]), ("rows", segment.header["rows"])):
+            if name == "rows" or segment.n:
+                with open(os.path.join(segment.path, name), "rb") as file:
+                    found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+                if found != header["blake2b"]:
+                    self._bad_file(segment, f"`{name}` fails its digest, though no row shows it")
+
+    def _bad_file(self, segment: Segment, what: str) -> None:
+        self._bad_files.setdefault(segment.name, what)
+        self._add("file", f"segment {segment.name}: {what}", AGAIN)
+
+    def _add(self, kind: str, what: str, advice: str, *ids: str) -> Finding:
+        finding = self.findings.add(kind, self.where, what, advice, *ids)
+        self._found.append(finding)
+        return finding
+
+    def repair(self) -> None:
+        """Move what is damaged aside, keeping sound rows.  Nothing is deleted."""
+        for path, finding in self._bad_records:
+            finding.advice = f"moved to {set_aside(self.shelf, path)}"
+            finding.repaired = True
+        rest = [finding for finding in self._found if finding.kind != "record"]
+        if not rest:
+            return
+        for error in self._bad_rows.values():
+            try:
+                self.reader.recover(error)
+            except BadRowError:
+                pass  # its line and its values both: once is enough
+        for name, what in self._bad_files.items():
+            self.reader.problems.setdefault(name, what)
+        try:
+            self.shelf.quarantine()
+        except UnknownRecipeError as error:
+            for finding in rest:
+                finding.advice = f"not repaired, because the recipe of what is kept is not known: {error}"
+            return
+        for finding in rest:
+            finding.repaired = True
+            finding.advice = (
+                f"moved to {self.shelf.place.house / 'quarantine'}; extract makes the missing samples again"
+            )
