@@ -64,7 +64,7 @@ def write_movie(path: Path, clip: Clip, frames: NDArray[np.uint8]) -> None:
         video = movie.add_stream("libx264", rate=FPS, options=X264)
         video.height, video.width, video.pix_fmt = *frames.shape[1:3], "yuv420p"
         video.codec_context.thread_count = 1
-        audio = movie.add_stream("aac", rate=MOVIE_RATE_HZ, layout="stereo")
+        audio = movie.add_stream("aac", rate=MOVIE_RATE_HZ, layout="stereo", options={"aac_coder": "fast"})
         for index, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
