@@ -1,0 +1,153 @@
+"""Sound as the speech encoders take it: mono, 16 kHz, at least two seconds, cut into windows of two seconds.
+
+As in AffectGPT (ImageBind/data.py): resampled first, then averaged to mono if there are exactly two
+channels, padded with silence to two seconds.  It resamples with torchaudio's kernel; here it is soxr HQ,
+which is cleaner, and a file that is at 16 kHz, as MER's are, is not resampled by either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import MediaError, MissingPackageError
+from featurestore.media.source import file_source
+
+SAMPLE_RATE_HZ = 16_000
+WINDOW = 2 * SAMPLE_RATE_HZ
+"""samples in a window"""
+_UNKNOWN_LENGTH = (0, 0xFFFFFFFF)  # as programs write that cannot seek back to the header
+
+
+@dataclass(frozen=True)
+class Audio:
+    samples: NDArray[np.float32]
+    """(n,) mono, 16 kHz, in [-1, 1]; n >= 32000"""
+    source: dict[str, Any]
+    """{path, size, mtime_ns, sha256}"""
+
+
+def audio_recipe() -> dict[str, Any]:
+    """What decides the samples besides the file."""
+    return {
+        "sample_rate_hz": SAMPLE_RATE_HZ,
+        "resample": "soxr HQ",
+        "mono": "mean of two channels",
+        "pad": "zeros to 2 s",
+    }
+
+
+def read_audio(path: str | Path) -> Audio:
+    """All the sound of a wav, flac or mp3, or of a video's best audio stream.
+
+    Raises MediaError if the file is missing, empty, cut off, has no audio, holds NaN or infinity, or has
+    more than two channels (a mix of 5.1 would be a guess).
+    """
+    path = Path(path)
+    source = file_source(path)
+    _check_complete(path, source["size"])
+    sound, rate = _read(path)
+    if len(sound) == 0:
+        raise MediaError(f"{path} holds no sound: 0 samples", path)
+    if not np.isfinite(sound).all():
+        raise MediaError(f"{path} holds samples that are NaN or infinite", path)
+    channels = sound.shape[1]
+    if channels > 2:
+        raise MediaError(f"{path} has {channels} channels; mix it to stereo or mono first, e.g. ffmpeg -ac 1", path)
+    sound = _resample(sound, rate)
+    mono = sound.mean(axis=1) if channels == 2 else sound[:, 0]
+    samples = np.zeros(max(len(mono), WINDOW), np.float32)
+    samples[: len(mono)] = mono
+    return Audio(samples, source)
+
+
+def audio_windows(samples: NDArray[np.float32], starts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+    """Windows of two seconds that start at these samples: (windows, 32000).  Raises MediaError past the end."""
+    first = np.asarray(starts, np.int64)
+    if first.size == 0 or first.min() < 0 or first.max() + WINDOW > len(samples):
+        raise MediaError(f"windows of {WINDOW} samples at {first.tolist()} do not fit into {len(samples)} samples")
+    return np.stack([samples[start : start + WINDOW] for start in first])
+
+
+def _read(path: Path) -> tuple[NDArray[np.float32], int]:
+    """((samples, channels) float32, sample rate in Hz)."""
+    try:
+        import soundfile  # these cost 0.1 s, which importing this module must not
+    except ImportError as error:
+        raise _missing(error) from error
+    try:
+        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        return sound, rate
+    except soundfile.LibsndfileError as error:
+        # Not one of its formats, so perhaps a video; everything else is a damaged sound file.
+        if "unknown format" not in error.error_string.lower() and "not recognised" not in error.error_string.lower():
+            raise MediaError(f"{path} cannot be read as sound: {error.error_string}", path) from error
+    return _read_container(path)
+
+
+def _read_container(path: Path) -> tuple[NDArray[np.float32], int]:
+    try:
+        import av  # as above
+    except ImportError as error:
+        raise _missing(error) from error
+    av.logging.set_level(None)
+    try:
+        with av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"}) as container:
+            stream = container.streams.best("audio")
+            if not isinstance(stream, av.AudioStream):
+                raise MediaError(f"{path} has no audio stream", path)
+            planar = av.AudioResampler(format="fltp")  # the number format only; rate and channels stay
+            decoded = (frame for packet in container.demux(stream) for frame in stream.decode(packet))
+            frames = [wide for frame in decoded for wide in planar.resample(frame)]
+            frames += planar.resample(None) if frames else []
+            rate = stream.rate
+    except av.error.FFmpegError as error:
+        raise MediaError(f"{path} is neither sound nor a video that can be decoded: {error.strerror}", path) from error
+    if not frames:
+        raise MediaError(f"{path} has an audio stream without sound", path)
+    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1).T, rate
+
+
+def _resample(sound: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    if rate == SAMPLE_RATE_HZ:
+        return sound
+    try:
+        import soxr  # as above
+    except ImportError as error:
+        raise _missing(error) from error
+    resampled = soxr.resample(sound, rate, SAMPLE_RATE_HZ, quality="HQ")
+    # Rounded up, as torchaudio does; soxr leaves the last one out for some rates.
+    length = -(-len(sound) * SAMPLE_RATE_HZ // rate)
+    exact = np.zeros((length, sound.shape[1]), np.float32)
+    exact[: len(resampled)] = resampled[:length]
+    return exact
+
+
+def _check_complete(path: Path, size: int) -> None:
+    """MediaError if a RIFF file is shorter than its `data` chunk says: readers return what there is, in silence."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return
+        while len(chunk := file.read(8)) == 8:
+            length = int.from_bytes(chunk[4:], "little")
+            there = size - file.tell()
+            if chunk[:4] == b"data":
+                if length not in _UNKNOWN_LENGTH and length > there:
+                    raise MediaError(
+                        f"{path} is cut off: its header announces {length} bytes of sound and {there} are there; "
+                        "copy or extract it again",
+                        path,
+                    )
+                return
+            file.seek(length + length % 2, 1)
+    raise MediaError(f"{path} is a wav without sound: its header is cut off or damaged", path)
+
+
+def _missing(error: ImportError) -> MissingPackageError:
+    return MissingPackageError(f"reading sound needs {error.name}: pip install 'featurestore[encoders]'")

@@ -1,0 +1,202 @@
+"""Worker processes for decoding, so that a file that hangs or crashes a decoder costs one sample.
+
+Built on pebble, which restarts a worker that died and ends one that takes too long.  Workers are spawned,
+not forked: they inherit no locks and no GPU.  They stay warm between jobs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing import current_process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from featurestore.errors import FeatureStoreError, MediaError, MediaTimeoutError, MissingPackageError, WorkerPoolError
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
+
+TIMEOUT_S = 300.0
+MEMORY_BYTES = 4 << 30
+
+# Signals that say nothing about the file: somebody, or the kernel when memory ran out, ended the worker.
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class DecodePool:
+    """Runs functions of media files in isolated processes.
+
+    workers         processes
+    timeout_s       seconds that one job may run; then its worker is ended and another started
+    memory_bytes    address space of a worker; a file that wants more fails with MediaError
+
+    Workers start with the first job and live until `close`, or the end of a `with` block.
+    """
+
+    def __init__(self, workers: int, timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.workers = workers
+        self.timeout_s = timeout_s
+        self.memory_bytes = memory_bytes
+        self._pool: ProcessPool | None = None
+        self._pid = 0
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """A future of `function(*arguments)`; the function must be importable, the arguments picklable.
+
+        Its exception is what the function raised, or MediaTimeoutError after `timeout_s`, or MediaError when
+        the worker was killed or ran out of address space; the message names the first path among the
+        arguments.  WorkerPoolError if workers cannot be kept alive.  A job that is cancelled before it
+        starts is not run.
+        Raises WorkerPoolError in a daemonic process, which may have no children.
+        """
+        job = self._running().schedule(function, args=arguments, timeout=self.timeout_s)
+        answer = _Answer(job)
+
+        def settle(done: Future[Any]) -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            try:
+                answer.set_result(done.result())
+            except CancelledError:
+                answer.set_exception(WorkerPoolError("the decode workers were stopped before this job was done"))
+            except BaseException as error:  # noqa: BLE001 - whatever it was, it is handed on
+                answer.set_exception(self._explained(error, _path_among(arguments)))
+
+        job.add_done_callback(settle)
+        return answer
+
+    def close(self) -> None:
+        """End the workers, also those that are busy.  They start again with the next job."""
+        pool, self._pool = self._pool, None
+        if pool is not None and self._pid == os.getpid():
+            pool.stop()  # type: ignore[no-untyped-call]
+            pool.join()
+
+    def _running(self) -> ProcessPool:
+        if current_process().daemon:
+            raise WorkerPoolError(
+                "a daemonic process (e.g. a worker of a DataLoader) cannot start decode workers: run `fstore extract` "
+                "first, or use num_workers=0"
+            )
+        if self._pool is not None and (self._pid != os.getpid() or not self._pool.active):
+            # Forked since, or broken: pebble gives up when an idle worker is killed.
+            self.close()
+        if self._pool is None:
+            try:
+                from pebble import ProcessPool  # an optional package, and threads that importing must not cost
+            except ImportError as error:
+                raise MissingPackageError("decoding needs pebble: pip install 'featurestore[encoders]'") from error
+            self._pool = ProcessPool(
+                self.workers, initializer=_begin, initargs=(self.memory_bytes,), context=_Context()
+            )
+            self._pid = os.getpid()
+        return self._pool
+
+    def _explained(self, error: BaseException, path: Path | None) -> BaseException:
+        from pebble import ProcessExpired  # as above
+
+        name = path if path is not None else "a job"
+        if isinstance(error, FeatureStoreError):
+            return error
+        if isinstance(error, TimeoutError):
+            return MediaTimeoutError(
+                f"{name}: not decoded within {self.timeout_s:g} s; the file is damaged or the machine is overloaded",
+                path,
+            )
+        if isinstance(error, MemoryError):
+            failed = MediaError(f"{name} needs more than the {self.memory_bytes >> 20} MiB of a decode worker", path)
+            failed.deterministic = False
+            return failed
+        if isinstance(error, ProcessExpired):
+            failed = MediaError(f"{name}: the worker that decoded it ended by {_ending(error.exitcode)}", path)
+            failed.deterministic = -error.exitcode not in _FROM_OUTSIDE
+            return failed
+        if isinstance(error, BrokenProcessPool):
+            return WorkerPoolError(f"decode workers cannot be kept alive: {error}")
+        return error
+
+
+class _Answer(Future[Any]):
+    """A future whose cancellation reaches the job."""
+
+    def __init__(self, job: Future[Any]) -> None:
+        super().__init__()
+        self._job = job
+
+    def cancel(self) -> bool:
+        return super().cancel() and self._job.cancel()
+
+
+def _begin(memory_bytes: int) -> None:
+    """First thing in a worker: one thread, bounded memory, and the imports that every job needs."""
+    import resource  # only exists where workers run
+
+    os.environ["OMP_NUM_THREADS"] = "1"  # before numpy is imported
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    with suppress(ImportError):  # the job that needs it says so
+        import av  # noqa: F401 - here, so that the first job is not slower than the others
+
+
+def _path_among(arguments: tuple[Any, ...]) -> Path | None:
+    for argument in arguments:
+        path = getattr(argument, "path", argument)
+        if isinstance(path, (str, os.PathLike)):
+            return Path(path)
+    return None
+
+
+def _ending(exitcode: int) -> str:
+    try:
+        return f"signal {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"exit code {exitcode}"
+
+
+class _Worker(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        with _no_main():
+            return SpawnProcess._Popen(process_obj)
+
+
+class _Context(SpawnContext):
+    Process = _Worker
+
+
+_swap = threading.Lock()
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """While a worker starts there is no main script.
+
+    A spawned process runs the main script again, as a module.  A worker needs nothing of it: without a
+    guard `if __name__ == "__main__"` it would start workers of its own, and with `import torch` at its
+    top every worker would load torch.
+    """
+    with _swap:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

@@ -1,0 +1,48 @@
+"""Which file was read: path, size, mtime and digest, as they go into the provenance of a row."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from featurestore.errors import MediaError
+
+
+def file_source(path: Path) -> dict[str, Any]:
+    """{path, size, mtime_ns, sha256} of a file.
+
+    Raises MediaError if it is missing, empty, not a file or cannot be read.  A missing or unreadable file
+    may be there next time, so only an empty one is a failure worth recording.
+    """
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise unavailable(path, "is not a regular file")
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unavailable(path, error.strerror or str(error)) from error
+    if status.st_size == 0:
+        raise MediaError(f"{path} is empty (0 bytes); copy or download it again", path)
+    return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+
+
+def check_unchanged(source: dict[str, Any]) -> None:
+    """MediaError if the file is not the one that was read before: its index would point at other frames."""
+    path = Path(source["path"])
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise unavailable(path, error.strerror or str(error)) from error
+    if (status.st_size, status.st_mtime_ns) != (source["size"], source["mtime_ns"]):
+        raise unavailable(path, "changed while it was being read; run again when it is complete")
+
+
+def unavailable(path: Path, why: str) -> MediaError:
+    """A MediaError that is not recorded: the same path may work next time."""
+    error = MediaError(f"{path}: {why}", path)
+    error.deterministic = False
+    return error

@@ -1,0 +1,307 @@
+"""Frames of a video by their number, exactly, at the cost of decoding little more than they need.
+
+An index is a scan of the packets, which costs a few milliseconds and decodes nothing: the frames that
+a player would show are the packets that no edit list discards, ordered by presentation time.  Frames
+are then found by their time, never by counting what a decoder returns: decoders drop and reorder.
+
+Pixels are those of AffectGPT's reader, `decord.VideoReader(path, height=224, width=224)` of decord 0.6.0:
+turned upright, then squashed by libavfilter's `scale` with `flags=bilinear`, bit for bit.  (decord2 and
+ffmpeg 5 or later scale bicubically when not told.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import MediaError, MissingPackageError
+from featurestore.media.source import check_unchanged, file_source
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# Display matrix in degrees, counter-clockwise -> filters that turn the picture upright.
+_UPRIGHT = {
+    0: (),
+    90: (("transpose", "cclock"),),
+    -90: (("transpose", "clock"),),
+    180: (("hflip", ""), ("vflip", "")),
+    -180: (("hflip", ""), ("vflip", "")),
+}
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """What a packet scan tells: how many frames there are, and which packets they come from.
+
+    The arrays have one entry per packet with data, in the order of the file, which is that of decoding.
+    """
+
+    path: Path
+    total: int
+    """frames that a player shows; frame numbers are 0 to total - 1"""
+    pts: NDArray[np.int64]
+    """(packets,) presentation time in units of `time_base`, unique"""
+    keyframe: NDArray[np.bool_]
+    """(packets,)"""
+    shown: NDArray[np.bool_]
+    """(packets,) False where an edit list leaves the frame out; it is decoded all the same"""
+    time_base: Fraction
+    """seconds"""
+    source: dict[str, Any]
+    """{path, size, mtime_ns, sha256}"""
+    declared: int | None = None
+    """frames that the file's header announces, where it does and fewer are there: the file is cut off"""
+    counted: bool = False
+    """the file has no usable times: frames were decoded to count them, and `pts` is their number"""
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """(total,) for each frame number, the position of its packet."""
+        shown = np.flatnonzero(self.shown)
+        return shown[np.argsort(self.pts[shown])]
+
+
+@dataclass(frozen=True)
+class DecodedFrames:
+    pixels: NDArray[np.uint8]
+    """(n, height, width, 3) RGB"""
+    timestamps_s: NDArray[np.float64]
+    """(n,) seconds after the first frame"""
+
+
+def video_recipe(size: tuple[int, int], allow_corrupt: bool = False) -> dict[str, Any]:
+    """What decides pixels besides the frame number."""
+    return {
+        "decoder": "pyav",
+        "resize": "libavfilter scale, flags=bilinear, squashed",
+        "size": list(size),
+        "color": "rgb",
+        "allow_corrupt": allow_corrupt,
+    }
+
+
+def index_video(path: str | Path) -> VideoIndex:
+    """Scan the packets of the best video stream (no cover art, the largest of several).
+
+    Raises MediaError if the file is missing, empty, no video, or has no video stream or no frames.
+    """
+    path = Path(path)
+    source = file_source(path)
+    with _opened(path) as (container, stream):
+        packets = list(_packets(container, stream))
+        # The last packet of a file that was cut off is incomplete; it would be a frame made up by the decoder.
+        while packets and packets[-1].is_corrupt:
+            packets.pop()
+        times = [packet.pts for packet in packets if packet.pts is not None]
+        declared = stream.frames if stream.frames > len(packets) else None
+        index = VideoIndex(
+            path=path,
+            total=sum(not packet.is_discard for packet in packets),
+            pts=np.array(times, np.int64),
+            keyframe=np.array([packet.is_keyframe for packet in packets], np.bool_),
+            shown=np.array([not packet.is_discard for packet in packets], np.bool_),
+            time_base=stream.time_base or Fraction(1),
+            source=source,
+            declared=declared,
+        )
+    if len(set(times)) < len(packets):
+        index = _count(path, source)
+    if index.total == 0:
+        raise MediaError(f"{path} has a video stream without frames", path)
+    return index
+
+
+def _count(path: Path, source: dict[str, Any]) -> VideoIndex:
+    """Raw streams and some AVIs have no times, or the same one twice: decode everything and number the frames."""
+    with _opened(path) as (container, stream):
+        total = sum(1 for packet in container.demux(stream) for _ in packet.decode())
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    return VideoIndex(
+        path=path,
+        total=total,
+        pts=np.arange(total),
+        keyframe=np.arange(total) == 0,
+        shown=np.ones(total, np.bool_),
+        time_base=1 / Fraction(rate),
+        source=source,
+        counted=True,
+    )
+
+
+def decode_frames(
+    index: VideoIndex,
+    indices: Sequence[int] | NDArray[np.int64],
+    size: tuple[int, int] = (224, 224),
+    allow_corrupt: bool = False,
+) -> DecodedFrames:
+    """The frames with these numbers, in this order, repeated where a number is; squashed to `size` (height, width).
+
+    A damaged frame is an error, and so is one that is predicted from it although its own data are whole:
+    decoders conceal both and report only the first.  With `allow_corrupt` what they make up is taken.
+
+    Raises MediaError if a frame is damaged, is not in the video or is not decoded, or the file changed.
+    """
+    numbers = np.asarray(indices, np.int64)
+    if numbers.size == 0 or numbers.min() < 0 or numbers.max() >= index.total:
+        raise MediaError(
+            f"{index.path}: frames {numbers.tolist()} were asked for, of 0 to {index.total - 1}", index.path
+        )
+    check_unchanged(index.source)
+    positions = index.positions
+    asked = positions[numbers]
+    rows: dict[int, list[int]] = {}
+    for row, position in enumerate(asked):
+        rows.setdefault(int(index.pts[position]), []).append(row)
+    pixels = np.empty((len(numbers), *size, 3), np.uint8)
+    missing = set(rows)
+    damaged: list[int] = []
+    scale = _Scale(index.path, size)
+    for time, frame in _decode(index, set(rows), int(asked.max()), damaged):
+        if time in missing:
+            missing.discard(time)
+            for row in rows[time]:
+                pixels[row] = scale(frame)
+    if missing or (damaged and not allow_corrupt):
+        _refuse_damaged(index, numbers, missing, damaged, allow_corrupt)
+    timestamps = (index.pts[asked] - index.pts[positions[0]]) * float(index.time_base)
+    return DecodedFrames(pixels, timestamps)
+
+
+def _decode(index: VideoIndex, wanted: set[int], last: int, damaged: list[int]) -> Iterator[tuple[int, VideoFrame]]:
+    """(time, frame) of all that must be decoded to see the `wanted` times, with damaged positions noted.
+
+    Packets after the position `last` are not read.  Frames that no other frame needs and nobody wants
+    are not decoded: skipping them saves a third of the work and changes no bit of the others.
+    """
+    import av  # costs 0.1 s, which importing this module must not
+
+    at = {int(time): position for position, time in enumerate(index.pts)}
+    count = 0
+
+    def tell(frames: Iterable[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
+        nonlocal count
+        for frame in frames:
+            time = count if index.counted or frame.pts is None else frame.pts
+            count += 1
+            if frame.is_corrupt:
+                damaged.append(at.get(time, 0))
+            yield time, frame
+
+    with _opened(index.path) as (container, stream):
+        context = stream.codec_context
+        for position, packet in enumerate(_packets(container, stream)):
+            if not index.counted:
+                context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            try:
+                yield from tell(stream.decode(packet))
+            except av.error.InvalidDataError:
+                damaged.append(0 if index.counted else position)
+            if position == last and not index.counted:
+                break
+        yield from tell(stream.decode(None))
+
+
+def _refuse_damaged(
+    index: VideoIndex, numbers: NDArray[np.int64], missing: set[int], damaged: list[int], allow_corrupt: bool
+) -> None:
+    """MediaError if a wanted frame is missing, damaged, or decoded after damage without a keyframe between."""
+    positions = index.positions
+    broken = np.array(sorted(set(damaged)), np.int64)
+    keyframes = np.flatnonzero(index.keyframe)
+    for number in np.unique(numbers):
+        position = positions[number]
+        time = index.pts[position]
+        if int(time) in missing:
+            raise MediaError(
+                f"{index.path}: frame {number} of {index.total} cannot be decoded: the file is damaged there",
+                index.path,
+            )
+        # Frames shown before a keyframe though stored after it may need the pictures before it.
+        fresh = keyframes[(keyframes <= position) & (index.pts[keyframes] <= time)]
+        start = fresh[-1] if fresh.size else 0
+        if not allow_corrupt and ((broken >= start) & (broken <= position)).any():
+            raise MediaError(
+                f"{index.path}: frame {number} of {index.total} is damaged, or predicted from a damaged one; copy or "
+                "download the file again, or pass allow_corrupt to take the picture that the decoder makes up",
+                index.path,
+            )
+
+
+class _Scale:
+    """Frame -> (height, width, 3) RGB, upright; valid until the next call."""
+
+    def __init__(self, path: Path, size: tuple[int, int]) -> None:
+        self.path = path
+        self.height, self.width = size
+        self._made_for: tuple[Any, ...] = ()
+        self._graph: Any = None
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        # A stream may change its picture format on the way.
+        kind = (frame.width, frame.height, frame.format.name, frame.rotation)
+        if kind != self._made_for:
+            self._graph, self._made_for = self._make(frame), kind
+        self._graph.push(frame)
+        plane = self._graph.pull().planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(self.height, plane.line_size)
+        return rows[:, : self.width * 3].reshape(self.height, self.width, 3)
+
+    def _make(self, frame: VideoFrame) -> Any:
+        import av  # as above
+        import av.filter
+
+        if frame.rotation not in _UPRIGHT:
+            raise MediaError(f"{self.path} turns its picture by {frame.rotation} degrees, not by a quarter", self.path)
+        graph = av.filter.Graph()
+        graph.threads = 1
+        chain = [
+            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
+            *(graph.add(name, arguments) for name, arguments in _UPRIGHT[frame.rotation]),
+            graph.add("scale", f"{self.width}:{self.height}:flags=bilinear"),
+            graph.add("format", "rgb24"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*chain).configure()
+        return graph
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """(container, its best video stream); whatever goes wrong inside is a MediaError that names the file."""
+    try:
+        import av  # as above
+    except ImportError as error:
+        raise MissingPackageError("reading video needs PyAV: pip install 'featurestore[encoders]'") from error
+    av.logging.set_level(None)  # messages go into the exceptions; nothing is printed by a worker
+
+    try:
+        # `file:` because a name may contain a colon; only files, because a playlist could name anything.
+        with av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"}) as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
+                kinds = ", ".join(sorted({other.type for other in container.streams})) or "nothing"
+                raise MediaError(f"{path} has no video stream, only {kinds}", path)
+            stream.codec_context.thread_count = 1  # parallel over clips, which costs less in all
+            yield container, stream
+    except av.error.FFmpegError as error:
+        raise MediaError(f"{path} is not a video that can be decoded: {error.strerror}", path) from error
+    except MemoryError as error:
+        failed = MediaError(f"{path} needs more memory than a decode worker may have", path)
+        failed.deterministic = False
+        raise failed from error
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Packets with data; the last one that PyAV yields only says that the file is over."""
+    return (packet for packet in container.demux(stream) if packet.size)
