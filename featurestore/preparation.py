@@ -35,7 +35,10 @@ class Prepared:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        return {"sources": [dict(source) for source in self.sources], **({"note": self.note} if self.note else {})}
+        """What is kept with the row; files that the sampler read are sources like the media."""
+        note = dict(self.note)
+        sources = [dict(source) for source in (*self.sources, *note.pop("sources", ()))]
+        return {"sources": sources, **({"note": note} if note else {})}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def frames(sample: Sample, sampling: Sampling, size: tuple[int, int], allow_corr
     index = yield index_video, _path(sample, "video", sampling.key)
     indices, note = sampling.choose(sample, index.total)
     decoded = yield decode_frames, index, indices, size, allow_corrupt
+    if index.declared is not None:
+        note["cut_off"] = {"frames": index.total, "frames_announced": index.declared}
     return Prepared(decoded.pixels, indices, decoded.timestamps_s, [index.source], note)
 
 
@@ -85,10 +90,10 @@ def texts(sample: Sample, sampling: Sampling, size: tuple[int, int], allow_corru
     """Descriptions that MER-Factory wrote, in the order of their frames."""
     from featurestore.merfactory import descriptions_of
 
+    yield from ()  # a generator like the others, though it has no work for a decode worker
     found = descriptions_of(sample)
     chosen, note = sampling.choose(sample, len(found.texts))
     return Prepared([found.texts[i] for i in chosen], chosen, None, [found.source], {**note, **found.note})
-    yield  # a generator like the others, though it has no work for a decode worker
 
 
 PREPARATIONS: Mapping[str, Callable[[Sample, Sampling, tuple[int, int], bool], Preparation]] = {
