@@ -12,8 +12,6 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from featurestore.merfactory import descriptions_of, peak_of
-from featurestore.samples import Sample, read_manifest
 from numpy.typing import NDArray
 
 from featurestore.cli.demo import demo
@@ -22,6 +20,8 @@ from featurestore.demo import CLIPS, Clip, write_dataset
 from featurestore.demo.dataset import DATA, OUTPUT
 from featurestore.demo.recording import intensity, pictures
 from featurestore.demo.script import FPS
+from featurestore.merfactory import descriptions_of, peak_of
+from featurestore.samples import Sample, read_manifest
 
 
 @pytest.fixture(scope="module")
