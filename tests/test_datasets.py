@@ -310,6 +310,7 @@ def test_a_mistake_in_a_declaration_is_named(tmp_path: Path, change: tuple[str, 
         ({"a": "happy"}, "emo=None"),
         ({"": {"emo": "happy"}}, "sample id ''"),
         ({"a\nb": {"emo": "happy"}}, "sample id"),
+        ({"../../up": {"emo": "happy"}}, r"sample name '\.\./\.\./up' cannot be the name of a file"),
         ({1: {"emo": "happy"}}, "not a dict of sample names"),
     ],
 )

@@ -15,11 +15,13 @@ from click.testing import CliRunner, Result
 
 from featurestore.cli import fstore
 from featurestore.errors import LegacyTreeError, MissingFeatureError
+from featurestore.extractor import Extractor
 from featurestore.key import FeatureKey
 from featurestore.legacy.findings import Findings
 from featurestore.legacy.importing import import_tree, imported_recipe
 from featurestore.legacy.npy import read_npy
 from featurestore.legacy.tree import scan_tree
+from featurestore.samples import read_manifest
 from featurestore.store import FeatureStore
 
 SIMS = 457  # samples of the smallest test split
@@ -526,3 +528,28 @@ def test_recompute_measures_the_distance(small: Path) -> None:
     assert (matches[ids[9]].good, matches[ids[9]].problem) == (False, "no such clip")
     assert choose(ids, 3) == choose(list(reversed(ids)), 3)
     assert len(choose(ids, 99)) == 10
+
+
+def test_recompute_makes_rows_again_from_the_media(tmp_path: Path, shared_media: Path) -> None:
+    pytest.importorskip("open_clip")
+    clips = [shared_media / "synthetic" / name for name in ("cfr_gop12.mp4", "short5.mp4")]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("id,video\n" + "".join(f"{clip.stem},{clip}\n" for clip in clips))
+    key = "mer2023/frame/ViT-S-32.none/uniform/8"
+    weights = ("--weights", "random:0")
+    with Extractor({"mer2023": read_manifest(manifest)}, weights={"ViT-S-32.none": "random:0"}) as compute:
+        FeatureStore(tmp_path / "store", compute=compute).get_many(key, [clip.stem for clip in clips])
+    tree = tmp_path / "tree"
+    assert run("export", key, "--store", tmp_path / "store", "--layout", "affectgpt", tree).exit_code == 0
+    command = ("import", tree, "--dry-run", "--manifest", manifest, "--recompute", 5, *weights, "--json")
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    matches = json.loads(result.stdout)["recomputed"]
+    assert [match["id"] for match in matches] == ["cfr_gop12", "short5"]
+    assert all(match["cosine"] > 0.99999 and match["max_abs"] < 1e-3 for match in matches)
+    # The mutant: one sample holds the features of the other.
+    folder = tree / "mer2023" / "frame_ViT-S-32.none_uniform_8frms"
+    np.save(folder / "short5.npy", np.load(folder / "cfr_gop12.npy"))
+    result = run(*command)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["recomputed"][1]["cosine"] < 0.999

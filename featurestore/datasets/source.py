@@ -66,7 +66,8 @@ def _one_split(dataset: Dataset, folder: Path, split: Split) -> dict[str, str | 
 
 
 def _add(found: dict[str, str | None], name: str, label: str | None, path: Path) -> None:
-    check_id(name)
+    if check_id(name) in (".", "..") or "/" in name:
+        raise ManifestError(f"{path}: sample name {name!r} cannot be the name of a file")
     if name in found:
         raise ManifestError(f"{path} lists sample {name!r} twice")
     found[name] = label

@@ -73,7 +73,8 @@ def recompute_tree(
         key = dataclasses.replace(folder.key, sampling=sampling) if sampling else folder.key
         weights_of = {key.encoder: weights} if weights else {}
         with Extractor({key.dataset: samples}, weights=weights_of, device=device) as compute:
-            matches += recompute(folder, key, ids, compute)
+            # Made in any order, as workers are ready.
+            matches += sorted(recompute(folder, key, ids, compute), key=lambda match: match.id)
     return matches
 
 
