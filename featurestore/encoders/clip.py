@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.encoders.clip_format import from_hugging_face, image_tower
-from featurestore.encoders.frozen import FrozenNetwork, misfit
+from featurestore.encoders.frozen import FrozenNetwork, form_of, misfit
 from featurestore.encoders.tensors import Tensors
 from featurestore.encoders.weights import Checkpoint, Published, missing_package, remembered
 from featurestore.errors import UnknownEncoderError, ValuesError
@@ -125,8 +125,7 @@ class ClipVitLarge(OpenClip):
 def check_images(batch: Any, size: tuple[int, int], name: str) -> NDArray[np.uint8]:
     """The batch, if it is (n, height, width, 3) uint8 of that size.  Raises ValuesError."""
     if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.shape[1:] != (*size, 3):
-        got = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
-        raise ValuesError(f"{name} encodes uint8 images of shape (n, {size[0]}, {size[1]}, 3), not {got}")
+        raise ValuesError(f"{name} encodes uint8 images of shape (n, {size[0]}, {size[1]}, 3), not {form_of(batch)}")
     return batch
 
 

@@ -192,6 +192,11 @@ class FrozenNetwork(ABC):
         return result
 
 
+def form_of(batch: Any) -> str:
+    """For messages: dtype and shape of an array, the type of anything else."""
+    return f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
+
+
 def misfit(problems: Collection[str]) -> InputError:
     """The error for tensors that are not those of the network; the first few are named."""
     few, more = sorted(problems)[:4], len(problems) - 4

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.encoders.frozen import form_of
 from featurestore.encoders.hugging_face import HuggingFaceNetwork
 from featurestore.encoders.weights import Published
 from featurestore.errors import ValuesError
@@ -58,8 +59,7 @@ class SpeechEncoder(HuggingFaceNetwork):
 
     def check(self, batch: Any) -> NDArray[np.float32]:
         if not isinstance(batch, np.ndarray) or batch.dtype != np.float32 or batch.shape[1:] != (WINDOW,):
-            got = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
-            raise ValuesError(f"{self.name} encodes float32 windows of shape (n, {WINDOW}), not {got}")
+            raise ValuesError(f"{self.name} encodes float32 windows of shape (n, {WINDOW}), not {form_of(batch)}")
         return batch
 
     def run(self, network: torch.nn.Module, batch: NDArray[np.float32], like: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from featurestore.encoders.clip import build_tower, describe_tower, only_tower, read_architecture
 from featurestore.encoders.clip_format import text_tower
-from featurestore.encoders.frozen import FrozenNetwork
+from featurestore.encoders.frozen import FrozenNetwork, form_of
 from featurestore.encoders.tensors import Tensors
 from featurestore.encoders.weights import Checkpoint, Published
 from featurestore.errors import ConfigError, ValuesError
@@ -66,9 +66,9 @@ class ClipText(FrozenNetwork):
         return build_tower("text", {"vision_cfg": NO_VISION, **description["architecture"]}, tensors)
 
     def check(self, batch: Any) -> list[str]:
-        if isinstance(batch, str) or not all(isinstance(text, str) for text in batch):
-            raise ValuesError(f"{self.name} encodes a list of strings, not {type(batch).__name__} {batch!r:.60}")
-        return list(batch)
+        if not isinstance(batch, list) or not all(isinstance(text, str) for text in batch):
+            raise ValuesError(f"{self.name} encodes a list of strings, not {form_of(batch)}")
+        return batch
 
     def run(self, network: torch.nn.Module, batch: list[str], like: torch.Tensor) -> torch.Tensor:
         import open_clip  # loaded with the network
