@@ -23,11 +23,12 @@ import json
 import logging
 import mmap
 import os
+import re
 import time
 import warnings
 import weakref
 from collections import deque
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Container, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -49,7 +50,9 @@ DICT_ROWS = 200_000  # above this a sorted numpy table: 24 bytes a row instead o
 OPEN_SEGMENTS = 256  # descriptors and maps kept per process
 YOUNG_NS = 2_000_000_000  # a directory changed this recently may change again within one clock tick
 NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "9p", "fuse", "afs")
-GONE = (errno.ENOENT, errno.ESTALE, errno.ENODEV)
+GONE = (errno.ENOENT, errno.ESTALE)
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # says nothing about the file
+SEGMENT_NAME = re.compile(rb"[0-9]{20}-[0-9a-f]{32}")
 
 logger = logging.getLogger("featurestore")
 Place = Tuple["Segment", int]
@@ -113,26 +116,30 @@ class Segment:
         self.payload = self.shape[0] * self.shape[1] * self.dtype.itemsize
         self.pitch = self.payload + 4
         self.checked = bytearray(self.n)
+        self.mapped = False  # whether rows may be read through a map; the reader knows the file system
         self._shard: Optional[_Descriptor] = None
         self._view: Any = None
         self._index: Any = None
 
-    def read(self, row: int, mapped: bool) -> Any:
+    def read(self, row: int) -> Any:
         """A fresh (n_frames, dim) array.  Checked against its checksum the first time."""
-        if mapped and self.checked[row] and self.codec is None:
+        if self.checked[row]:
             view = self._view
-            return (self.view() if view is None else view)[row].copy()
+            if view is None:
+                view = self.view()
+            if view is not None:
+                return view[row].copy()
         out = np.empty(self.shape, self.dtype)
         self._read_into(row, out)
         return out
 
-    def read_rows(self, rows: Sequence[int], outs: Sequence[Any], mapped: bool) -> None:
+    def read_rows(self, rows: Sequence[int], outs: Sequence[Any]) -> None:
         """Several rows into C-contiguous arrays (n_frames, dim) of the stored dtype."""
-        if not mapped or self.codec is not None:
+        view = self.view()
+        if view is None:
             for row, out in zip(rows, outs):
                 self._read_into(row, out)
             return
-        view = self.view()
         checked = self.checked
         unchecked = [row for row in rows if not checked[row]]
         if len(unchecked) > 1:
@@ -146,7 +153,10 @@ class Segment:
         if self.codec is not None:
             self._inflate_into(row, out)
             return
-        if os.preadv((self._shard or self.shard()).number, [out], row * self.pitch) != self.payload:
+        # Held by name while its number is in use: another thread may let go of the segment, and the
+        # number would then be that of any other file.
+        shard = self._shard or self.shard()
+        if os.preadv(shard.number, [out], row * self.pitch) != self.payload:
             raise BadRowError(self, row, "the file ends before the row does")
         if not self.checked[row]:
             self._check(row, out)
@@ -155,18 +165,19 @@ class Segment:
         from numcodecs import Zstd  # only stores that were compacted with --codec zstd need it
 
         start, size = self.chunk(row)
-        stored = os.pread(self.shard().number, size, start)
+        shard = self.shard()
+        stored = os.pread(shard.number, size, start)
         if len(stored) != size:
             raise BadRowError(self, row, "the file ends before the row does")
         if not self.checked[row]:
             self._check(row, stored)
-        try:
-            # decode refuses to write past `out`, whatever size the frame declares.
-            filled = Zstd().decode(stored, out=out.reshape(-1).view(np.uint8))
-        except RuntimeError as error:
-            raise BadRowError(self, row, str(error)) from None
-        if filled.nbytes != self.payload:
+        # decode leaves the rest of `out` as it was where a frame holds less.
+        if _declared_size(stored) != self.payload:
             raise BadRowError(self, row, "the stored frame holds another number of bytes")
+        try:
+            Zstd().decode(stored, out=out.reshape(-1).view(np.uint8))
+        except (RuntimeError, ValueError) as error:
+            raise BadRowError(self, row, str(error)) from None
 
     def _check(self, row: int, stored: Any) -> None:
         if crc32c is None:
@@ -179,7 +190,8 @@ class Segment:
         """(offset, size) of a stored row in the shard, by the shard's own index."""
         if self._index is None:
             size = self.n * CHUNK_INDEX.itemsize
-            raw = os.pread(self.shard().number, size + 4, self.header["shard"]["bytes"] - size - 4)
+            shard = self.shard()
+            raw = os.pread(shard.number, size + 4, self.header["shard"]["bytes"] - size - 4)
             if crc32c is not None and crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
                 raise BadRowError(self, None, "the shard index fails its checksum")
             self._index = np.frombuffer(raw[:-4], CHUNK_INDEX)
@@ -205,10 +217,18 @@ class Segment:
         return descriptor
 
     def view(self) -> Any:
-        """The whole shard as a read-only (n, n_frames, dim) array over a map; the row pitch skips the checksums."""
+        """The whole shard as a read-only (n, n_frames, dim) array over a map; the row pitch skips the checksums.
+
+        None where rows are compressed or cannot be mapped.
+        """
         view = self._view
-        if view is None:
-            pages = mmap.mmap(self.shard().number, 0, access=mmap.ACCESS_READ)
+        if view is None and self.mapped and self.codec is None:
+            shard = self.shard()
+            try:
+                pages = mmap.mmap(shard.number, 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError):  # no maps on this file system, or too many of them: pread needs none
+                self.mapped = False
+                return None
             strides = (self.pitch, self.shape[1] * self.dtype.itemsize, self.dtype.itemsize)
             view = self._view = np.ndarray((self.n, *self.shape), self.dtype, pages, 0, strides)
         return view
@@ -217,28 +237,30 @@ class Segment:
         if not hasattr(os, "posix_fadvise"):  # macOS
             return
         # One advice for neighbours: a scan would otherwise pay one system call a row.
-        number = self.shard().number
+        shard = self.shard()
         start = stop = -1
         for row in sorted(rows):
             if row * self.pitch > stop + 65536:
                 if stop > 0:
-                    os.posix_fadvise(number, start, stop - start, os.POSIX_FADV_WILLNEED)
+                    os.posix_fadvise(shard.number, start, stop - start, os.POSIX_FADV_WILLNEED)
                 start = row * self.pitch
             stop = (row + 1) * self.pitch
-        os.posix_fadvise(number, start, stop - start, os.POSIX_FADV_WILLNEED)
+        os.posix_fadvise(shard.number, start, stop - start, os.POSIX_FADV_WILLNEED)
 
     def line(self, row: int) -> Dict[str, Any]:
         """What was committed with a row: id, frames, seconds, provenance."""
-        return next(self._lines(row, row + 1))
+        return next(self._lines(row, row + 1))[1]
 
     def lines(self) -> Iterator[Dict[str, Any]]:
         """The lines of all rows in order, each checked."""
-        for start in range(0, self.n, 4096):
-            yield from self._lines(start, min(start + 4096, self.n))
+        return (line for _, line in self.numbered_lines())
 
-    def _lines(self, start: int, stop: int) -> Iterator[Dict[str, Any]]:
-        if start == stop:
-            return
+    def numbered_lines(self, leave_out: Container[int] = ()) -> Iterator[Tuple[int, Dict[str, Any]]]:
+        """(row, line) of all rows in order but some, each checked."""
+        for start in range(0, self.n, 4096):
+            yield from self._lines(start, min(start + 4096, self.n), leave_out)
+
+    def _lines(self, start: int, stop: int, leave_out: Container[int] = ()) -> Iterator[Tuple[int, Dict[str, Any]]]:
         descriptor = _Descriptor(os.path.join(self.path, "rows"))
         whole = stop == self.n
         size = (stop - start + (not whole)) * RECORD.itemsize
@@ -247,15 +269,19 @@ class Segment:
             raise BadRowError(self, None, "the file `rows` is shorter than the rows it lists")
         records = np.frombuffer(raw, RECORD)
         offsets = [int(offset) for offset in records["line"]] + ([self.header["rows"]["bytes"]] if whole else [])
+        if not 0 <= offsets[0] <= offsets[-1] <= self.header["rows"]["bytes"]:
+            raise BadRowError(self, start, "its line in `rows` is not where the table says")
         text = os.pread(descriptor.number, offsets[-1] - offsets[0], offsets[0])
         for i in range(stop - start):
+            if start + i in leave_out:
+                continue
             line = text[offsets[i] - offsets[0] : offsets[i + 1] - offsets[0]]
             if crc32c is not None and crc32c(line) != records["line_crc"][i]:
                 raise BadRowError(self, start + i, "its line in `rows` fails its checksum")
             document = json.loads(line)
             if int.from_bytes(id_digest(document["id"])[:8], "big") != records["hi"][i]:
                 raise BadRowError(self, start + i, "its line in `rows` is that of another sample")
-            yield document
+            yield start + i, document
 
     def records(self) -> Any:
         """The fixed part of `rows`: (n,) of RECORD."""
@@ -266,6 +292,9 @@ class Segment:
         """Let go of the file and the map; both come back when needed."""
         self._view = None
         self._shard = None
+
+    def same_type(self, other: Segment) -> bool:
+        return self.shape[1] == other.shape[1] and self.dtype == other.dtype
 
     def __repr__(self) -> str:
         return f"Segment({self.name}, {(self.n, *self.shape)} {self.dtype})"
@@ -316,7 +345,6 @@ class SortedTable:
         self.hi = hi[order]
         self.lo = lo[order]
         self.places = places[order]
-        self.recent: Dict[bytes, int] = {}
 
     def get(self, digest: bytes) -> Optional[int]:
         hi = np.uint64(int.from_bytes(digest[:8], "big"))
@@ -326,36 +354,56 @@ class SortedTable:
             if self.lo[at] == lo:
                 return int(self.places[at])
             at += 1
-        return self.recent.get(digest)
-
-    def setdefault(self, digest: bytes, place: int) -> None:
-        if self.get(digest) is None:
-            self.recent[digest] = place
+        return None
 
     def __len__(self) -> int:
         same = (self.hi[1:] == self.hi[:-1]) & (self.lo[1:] == self.lo[:-1])
-        return len(self.hi) - int(np.count_nonzero(same)) + len(self.recent)
+        return len(self.hi) - int(np.count_nonzero(same))
 
 
 class _Snapshot:
-    """What a reader knows of the disk.  It only grows by later segments; anything else makes a new one."""
+    """What a reader knows of the disk.  Never changed, only succeeded: a thread may still be reading an older one."""
 
-    __slots__ = ("by_name", "memo", "segments", "table")
+    __slots__ = ("by_name", "first", "later", "memo", "mtime_ns", "segments", "table")
 
-    def __init__(self, by_name: Dict[str, Segment], segments: List[Segment], table: Any) -> None:
+    def __init__(self, mtime_ns: int, by_name: Dict[str, Segment], segments: List[Segment], table: Any) -> None:
+        self.mtime_ns = mtime_ns  # of `segments/`, taken before it was listed
         self.by_name = by_name  # all that are on disk and sound, replaced ones too
+        self.first = by_name[min(by_name)] if by_name else None
         self.segments = segments  # those that count, in name order
         self.table: Any = table  # digest -> number of the segment << 32 | row
+        self.later: Dict[bytes, int] = {}  # the same for segments that came after the table was made
         self.memo: Dict[str, Place] = {}
 
+    def grown(self, mtime_ns: int, opened: Dict[str, Tuple[Segment, Any]]) -> _Snapshot:
+        """The next one, with later segments; what each commit comes to."""
+        after = _Snapshot.__new__(_Snapshot)
+        after.mtime_ns, after.first, after.table, after.memo = mtime_ns, self.first, self.table, self.memo
+        after.by_name, after.segments, after.later = dict(self.by_name), list(self.segments), dict(self.later)
+        for name, (segment, records) in sorted(opened.items()):
+            places = np.arange(segment.n, dtype=np.int64) | len(after.segments) << 32
+            after.segments.append(segment)
+            after.by_name[name] = segment
+            for digest, place in zip(_digests(records), places.tolist()):
+                if self.at(digest) is None:
+                    after.later.setdefault(digest, place)
+        return after
+
+    def at(self, digest: bytes) -> Optional[int]:
+        at = self.table.get(digest)
+        return self.later.get(digest) if at is None else at
+
     def find(self, id: str) -> Optional[Place]:
-        at = self.table.get(id_digest(id))
+        at = self.at(id_digest(id))
         if at is None:
             return None
         if len(self.memo) >= MEMO_IDS:
             self.memo.clear()
         place = self.memo[id] = (self.segments[at >> 32], at & 0xFFFFFFFF)
         return place
+
+    def count(self) -> int:  # not __len__: an empty snapshot would be false
+        return len(self.table) + len(self.later)
 
 
 class Reader:
@@ -366,12 +414,10 @@ class Reader:
         self.key = key
         self.fingerprint = os.path.basename(path)
         self.problems: Dict[str, str] = {}  # segment name -> what is wrong with it
-        self._skipped: Set[str] = set()
+        self._skipped: Dict[str, Set[str]] = {}  # damaged segment -> names that it replaces
         self._bad_rows: Dict[str, Set[int]] = {}
         self._snapshot: Optional[_Snapshot] = None
-        self._mtime_ns = -1
-        self._mapped = False
-        self._looked_at_mount = False
+        self._mapped: Optional[bool] = None
 
     def __getstate__(self) -> Dict[str, str]:
         return {"path": self.path, "key": self.key}
@@ -391,7 +437,7 @@ class Reader:
 
     def __len__(self) -> int:
         """Number of samples."""
-        return len((self._snapshot or self._load()).table)
+        return (self._snapshot or self._load()).count()
 
     @property
     def segments(self) -> List[Segment]:
@@ -408,30 +454,34 @@ class Reader:
     @property
     def row_type(self) -> Optional[Tuple[Tuple[int, int], Any]]:
         """((n_frames, dim), dtype) of the first segment, or None while nothing was ever stored."""
-        snapshot = self._snapshot or self._load()
-        for name in sorted(snapshot.by_name):
-            return snapshot.by_name[name].shape, snapshot.by_name[name].dtype
-        return None
+        first = (self._snapshot or self._load()).first
+        return (first.shape, first.dtype) if first is not None else None
 
     def rows(self, of: Optional[Sequence[Segment]] = None) -> Iterator[Tuple[Dict[str, Any], Segment, int]]:
         """(line, segment, row) of every sample, or of those in some segments; line["id"] is the sample's."""
         snapshot = self._snapshot or self._load()
-        segments = list(snapshot.segments)
-        all_count = sum(segment.n for segment in segments) == len(snapshot.table)
-        for number, segment in enumerate(segments):
-            if of is not None and segment not in of:
+        all_count = sum(segment.n for segment in snapshot.segments) == snapshot.count()
+        wanted = None if of is None else set(of)
+        for number, segment in enumerate(snapshot.segments):
+            if wanted is not None and segment not in wanted:
                 continue
-            for row, line in enumerate(segment.lines()):
-                if all_count or snapshot.table.get(id_digest(line["id"])) == (number << 32 | row):
+            for row, line in segment.numbered_lines(self._bad_rows.get(segment.name, ())):
+                if all_count or snapshot.at(id_digest(line["id"])) == (number << 32 | row):
                     yield line, segment, row
 
     def ids(self) -> List[str]:
         """Sorted by code point."""
-        return sorted(line["id"] for line, _, _ in self.rows())
+        again = False
+        while True:
+            try:
+                return sorted(line["id"] for line, _, _ in self.rows())
+            except (OSError, BadRowError) as error:
+                self.recover(error, again)
+                again = True
 
     # -- reading -------------------------------------------------------------------------------
 
-    def get(self, id: str) -> Any:
+    def get(self, id: str, _again: bool = False) -> Any:
         """A fresh, writable (n_frames, dim) array of the stored dtype, or None."""
         snapshot = self._snapshot or self._load()
         place = snapshot.memo.get(id) or snapshot.find(id)
@@ -439,26 +489,39 @@ class Reader:
             return None
         segment, row = place
         try:
-            return segment.read(row, self._mapped)
+            return segment.read(row)
         except (OSError, BadRowError) as error:
-            self.recover(error)
-            return self.get(id)
+            self.recover(error, _again)
+        return self.get(id, True)
 
-    def get_many(self, ids: Sequence[str], out: Any = None) -> Any:
+    def line(self, id: str, _again: bool = False) -> Optional[Dict[str, Any]]:
+        """What was committed with a row: id, frame indices, seconds, provenance; or None."""
+        place = self.find(id)
+        if place is None:
+            return None
+        try:
+            return place[0].line(place[1])
+        except (OSError, BadRowError) as error:
+            self.recover(error, _again)
+        return self.line(id, True)
+
+    def get_many(self, ids: Sequence[str], out: Any = None, _again: bool = False) -> Any:
         """(N, n_frames, dim) in the order of the request, or a list where the number of rows varies.
 
-        Raises LookupError naming an id that is not stored.
+        Raises LookupError naming an id that is not stored, ValueError for an `out` of another form.
         """
         found = [self.find(id) for id in ids]
         places = [place for place in found if place is not None]
         if len(places) < len(found):
             absent = [id for id, place in zip(ids, found) if place is None]
             raise LookupError(f"{len(absent)} of {len(ids)} ids are not stored, e.g. {absent[0]!r}")
+        if out is not None and not (places and fits(out, (len(ids), *places[0][0].shape), places[0][0].dtype)):
+            raise ValueError("out is not a writable C-contiguous array (N, n_frames, dim) of the stored dtype")
         try:
             return self.fill(places, self.empty(len(ids)) if out is None else out)
         except (OSError, BadRowError) as error:
-            self.recover(error)
-            return self.get_many(ids, out)
+            self.recover(error, _again)
+        return self.get_many(ids, out, True)
 
     def empty(self, n: int) -> Any:
         """What `fill` takes: an array (n, n_frames, dim), or a list where the number of rows varies."""
@@ -467,10 +530,10 @@ class Reader:
         shape, dtype = self.row_type or ((0, 0), np.dtype("f4"))
         return np.empty((n, *shape), dtype)
 
-    def fill(self, places: Sequence[Place], out: Any, slots: Optional[Sequence[int]] = None) -> Any:
-        """Rows at `places` into out[slots] (by default 0, 1, ...); returns `out`."""
+    def fill(self, places: Sequence[Place], out: Any) -> Any:
+        """Rows at `places` into out[0], out[1], ...; returns `out`."""
         groups: Dict[Segment, Tuple[List[int], List[Any]]] = {}
-        for slot, (segment, row) in zip(range(len(places)) if slots is None else slots, places):
+        for slot, (segment, row) in enumerate(places):
             group = groups.get(segment)
             if group is None:
                 group = groups[segment] = ([], [])
@@ -479,29 +542,34 @@ class Reader:
             group[0].append(row)
             group[1].append(out[slot])
         for segment, (rows, outs) in groups.items():
-            segment.read_rows(rows, outs, self._mapped)
+            segment.read_rows(rows, outs)
         return out
 
-    def recover(self, error: Exception) -> None:
-        """After an error of a read: leave out what is damaged, look at the disk again; or raise the error."""
+    def recover(self, error: Exception, again: bool = False) -> None:
+        """After an error of a read: leave out what is damaged and look at the disk once more; or raise the error.
+
+        `again` says that it was done before in the same call.
+        """
         if isinstance(error, BadRowError):
             name = error.segment.name
             if error.row is None:
                 self._skip(name, str(error))
-            elif error.row in self._bad_rows.setdefault(name, set()):
-                raise error
             else:
-                logger.warning("%s; its sample counts as missing; run `fstore verify --full`", error)
-                self._bad_rows[name].add(error.row)
+                bad = self._bad_rows.setdefault(name, set())
+                if error.row not in bad:
+                    logger.warning("%s; its sample counts as missing; run `fstore verify --full`", error)
+                bad.add(error.row)
                 self.problems[name] = str(error)
-            self._load()
-        elif isinstance(error, OSError) and error.errno in GONE:
+        elif isinstance(error, OSError) and error.errno in GONE and not again:
             for segment in self.segments:
                 segment.close()
-            if not self.refresh(force=True):
-                raise error
         else:
-            raise error
+            path, file = os.path.split(getattr(error, "filename", None) or "")
+            # Gone twice from a segment that is still there.
+            if not isinstance(error, FileNotFoundError) or not os.path.isdir(path):
+                raise error
+            self._skip(os.path.basename(path), f"{file} is missing")
+        self._load()
 
     # -- looking at the disk -------------------------------------------------------------------
 
@@ -513,20 +581,21 @@ class Reader:
             mtime_ns = -1
         before = self._snapshot
         # A second commit within the clock tick of the first leaves the same mtime.
-        if before is not None and not force and mtime_ns == self._mtime_ns and time.time_ns() - mtime_ns > YOUNG_NS:
+        if before is not None and not force and mtime_ns == before.mtime_ns and time.time_ns() - mtime_ns > YOUNG_NS:
             return False
-        names = [segment.name for segment in before.segments] if before is not None else None
-        return [segment.name for segment in self._load().segments] != names
+        after = self._load()
+        return before is None or [s.name for s in after.segments] != [s.name for s in before.segments]
 
     def see(self, name: str) -> None:
         """Add one segment that was just committed here, without listing the directory."""
         before = self._snapshot or self._load()
-        opened: Dict[str, Tuple[Segment, Any]] = {}
-        if name not in before.by_name:
-            self._open(os.path.join(self.path, "segments", name), name, opened)
-            self._refuse_other_types(before.by_name, opened)
-            if not self._grow(before, set(before.by_name) | {name}, opened):
-                self._load()
+        if name in before.by_name:
+            return
+        opened = self._open_all([name], {})
+        if opened and self._grows(before, {name, *before.by_name}, opened):
+            self._snapshot = before.grown(before.mtime_ns, opened)
+        else:
+            self._load()
 
     def _load(self) -> _Snapshot:
         folder = os.path.join(self.path, "segments")
@@ -538,69 +607,90 @@ class Reader:
             names = {entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)}
         except FileNotFoundError:
             pass
-        if names and not self._looked_at_mount:
+        if names and self._mapped is None:
             self._mapped = not _on_network(self.path)
-            self._looked_at_mount = True
+        for name in set(self.problems) - names:  # repaired or removed
+            self.problems.pop(name, None)
+            self._skipped.pop(name, None)
+            self._bad_rows.pop(name, None)
         before = self._snapshot
         known = before.by_name if before is not None else {}
+        opened = self._open_all(sorted(names.difference(known, self._skipped)), {})
+        if before is not None and self._grows(before, names, opened):
+            after = before.grown(mtime_ns, opened)
+        else:
+            opened.update(self._open_all(sorted(names.intersection(known).difference(self._skipped)), known))
+            after = self._assembled(mtime_ns, opened)
+        if not names.issubset([*after.by_name, *self._skipped]):
+            return self._load()  # one was removed after the listing: what replaced it may be newer too
+        self._snapshot = after
+        return after
+
+    def _open_all(self, names: Sequence[str], known: Dict[str, Segment]) -> Dict[str, Tuple[Segment, Any]]:
+        """{name: (segment, records)} of those that are sound; the others are skipped, or were removed meanwhile."""
         opened: Dict[str, Tuple[Segment, Any]] = {}
-        for name in sorted(names.difference(known, self._skipped)):
-            self._open(os.path.join(folder, name), name, opened)
-        self._refuse_other_types(known, opened)
-        self._mtime_ns = mtime_ns
-        if before is not None and self._grow(before, names, opened):
-            return before
-        for name in names & set(known) - self._skipped:
-            opened[name] = (known[name], known[name].records())
-        replaced = {name for segment, _ in opened.values() for name in segment.replaces}
-        counted = [opened[name] for name in sorted(opened) if name not in replaced]
-        by_name = {name: segment for name, (segment, _) in opened.items()}
-        self._snapshot = _Snapshot(by_name, [segment for segment, _ in counted], self._table(counted))
-        return self._snapshot
-
-    def _open(self, path: str, name: str, opened: Dict[str, Tuple[Segment, Any]]) -> None:
-        try:
-            opened[name] = open_segment(path, self.fingerprint, self.key)
-        except UnknownFormatError:
-            raise
-        except FileNotFoundError as error:
-            if os.path.isdir(path):  # else it was removed after the listing: nothing is wrong
-                self._skip(name, f"{os.path.basename(error.filename or '')} is missing")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self._skip(name, str(error))
-
-    def _refuse_other_types(self, known: Dict[str, Segment], opened: Dict[str, Tuple[Segment, Any]]) -> None:
-        """All rows have the dtype and dim of the first segment: a batch is one array."""
-        if not opened:
-            return
-        first_name = min([*known, *opened])
-        first = known[first_name] if first_name in known else opened[first_name][0]
-        for name, (segment, _) in list(opened.items()):
-            mine = (segment.dtype, segment.shape[1])
-            if mine != (first.dtype, first.shape[1]):
-                del opened[name]
-                self._skip(name, f"dtype and dim {mine} are not those of the recipe's first segment")
+        for name in names:
+            path = os.path.join(self.path, "segments", name)
+            try:
+                segment = known.get(name)
+                if segment is None:
+                    opened[name] = open_segment(path, self.fingerprint, self.key)
+                    opened[name][0].mapped = bool(self._mapped)
+                else:
+                    opened[name] = segment, segment.records()
+            except UnknownFormatError:
+                raise
+            except FileNotFoundError as error:
+                if os.path.isdir(path):
+                    self._skip(name, f"{os.path.basename(error.filename or '')} is missing")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                if isinstance(error, OSError) and error.errno in EXHAUSTED:
+                    raise
+                self._skip(name, str(error))
+        return opened
 
     def _skip(self, name: str, why: str) -> None:
-        logger.warning("segment %s of %s: %s; its samples count as missing; run `fstore verify`", name, self.path, why)
+        if name not in self._skipped:
+            logger.warning(
+                "segment %s of %s: %s; its samples count as missing; run `fstore verify`", name, self.path, why
+            )
         self.problems[name] = why
-        self._skipped.add(name)
+        try:
+            with open(os.path.join(self.path, "segments", name, "zarr.json"), "rb") as file:
+                # Whatever it replaced was overwritten or deleted: that must not come back because this is damaged.
+                self._skipped[name] = {found.decode() for found in SEGMENT_NAME.findall(file.read())}
+        except OSError:
+            self._skipped[name] = set()
 
-    def _grow(self, before: _Snapshot, names: Set[str], opened: Dict[str, Tuple[Segment, Any]]) -> bool:
-        """Add later segments to the snapshot in place: what each commit of another process comes to."""
+    def _grows(self, before: _Snapshot, names: Set[str], opened: Dict[str, Tuple[Segment, Any]]) -> bool:
+        """Whether all that happened is that later segments came, which replace nothing: a commit of another process."""
         last = before.segments[-1].name if before.segments else ""
-        plain = all(name > last and not segment.replaces for name, (segment, _) in opened.items())
-        if not plain or self._bad_rows or not names.issuperset(before.by_name) or self._skipped & set(before.by_name):
-            return False
-        if sum(segment.n for segment, _ in opened.values()) > DICT_ROWS // 10:
-            return False
-        for name, (segment, records) in sorted(opened.items()):
-            before.segments.append(segment)  # first: another thread may find its rows at once
-            before.by_name[name] = segment
-            places = np.arange(segment.n, dtype=np.int64) | (len(before.segments) - 1) << 32
-            for digest, place in zip(_digests(records), places.tolist()):
-                before.table.setdefault(digest, place)
-        return True
+        first = before.first
+        return (
+            first is not None
+            and not self._bad_rows
+            and names.issuperset(before.by_name)
+            and set(self._skipped).union(*self._skipped.values()).isdisjoint(before.by_name)
+            and len(before.later) + sum(segment.n for segment, _ in opened.values()) <= DICT_ROWS // 10
+            and all(s.name > last and not s.replaces and s.same_type(first) for s, _ in opened.values())
+        )
+
+    def _assembled(self, mtime_ns: int, opened: Dict[str, Tuple[Segment, Any]]) -> _Snapshot:
+        """A snapshot of these segments, made from nothing."""
+        first = opened[min(opened)][0] if opened else None
+        for name, (segment, _) in list(opened.items()):
+            if first is not None and not segment.same_type(first):  # a batch is one array
+                del opened[name]
+                self._skip(
+                    name,
+                    f"dim {segment.shape[1]} {segment.dtype}, but the recipe's first segment has "
+                    f"{first.shape[1]} {first.dtype}",
+                )
+        replaced = {name for segment, _ in opened.values() for name in segment.replaces}
+        replaced.update(*self._skipped.values())
+        counted = [opened[name] for name in sorted(opened) if name not in replaced]
+        by_name = {name: segment for name, (segment, _) in opened.items()}
+        return _Snapshot(mtime_ns, by_name, [segment for segment, _ in counted], self._table(counted))
 
     def _table(self, counted: List[Tuple[Segment, Any]]) -> Any:
         parts, places = [], []
@@ -623,6 +713,22 @@ class Reader:
 def _digests(records: Any) -> List[bytes]:
     raw = np.stack([records["hi"], records["lo"]], axis=1).astype(">u8").tobytes()
     return [raw[at : at + 16] for at in range(0, len(raw), 16)]
+
+
+def fits(out: Any, shape: Tuple[int, ...], dtype: Any) -> bool:
+    """Whether rows can be written into `out` as they are."""
+    return bool(out.shape == shape and out.dtype == dtype and out.flags.c_contiguous and out.flags.writeable)
+
+
+def _declared_size(frame: bytes) -> int:
+    """Bytes that a zstd frame says it holds (RFC 8878, 3.1.1.1), -1 where it does not say."""
+    if len(frame) < 6:
+        return -1
+    one_segment = frame[4] >> 5 & 1
+    width = (one_segment, 2, 4, 8)[frame[4] >> 6]
+    at = 5 + (1 - one_segment) + (0, 1, 2, 4)[frame[4] & 3]
+    size = int.from_bytes(frame[at : at + width], "little") + (256 if width == 2 else 0)
+    return size if width else -1
 
 
 def open_key(root: str, key: str, recipe: Optional[str] = None) -> Reader:

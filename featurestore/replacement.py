@@ -211,7 +211,7 @@ class _Blocks:
                 # Every time, also where a reader has checked it before: what is written again must be right.
                 segment.checked[row] = 0
                 try:
-                    segment.read_rows([row], [out], False)
+                    segment.read_rows([row], [out])
                 except BadRowError as error:
                     raise CorruptSegmentError(
                         f"{error}; nothing was replaced; run `fstore verify --full --repair` first"
@@ -225,7 +225,7 @@ def _sound_rows(reader: Reader, partly: Sequence[Segment]) -> Iterator[Kept]:
             segment.checked[row] = 0
             try:
                 line = segment.line(row)
-                segment.read_rows([row], [np.empty(segment.shape, segment.dtype)], False)
+                segment.read_rows([row], [np.empty(segment.shape, segment.dtype)])
             except BadRowError:
                 continue
             if reader.find(line["id"]) == (segment, row):

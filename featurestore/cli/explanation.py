@@ -55,7 +55,7 @@ class Explanation:
         found.shape, found.dtype, found.codec = segment.shape, str(segment.dtype), segment.codec
         found.made_with = segment.header["made_with"]
         try:
-            segment.read(row, False)
+            segment.read(row)
             line = segment.line(row)
         except (BadRowError, OSError) as error:
             found.problem = str(error)
