@@ -81,8 +81,18 @@ class Plan:
     """what would be computed: not stored, or stale"""
 
 
-def plan(store: FeatureStore, key: FeatureKey, ids: Sequence[str], samples: Mapping[str, Sample] | None = None) -> Plan:
-    """Sort ids into stored, stale, failed before and to do.  Reads no media unless its size or mtime changed."""
+def plan(
+    store: FeatureStore,
+    key: FeatureKey,
+    ids: Sequence[str],
+    samples: Mapping[str, Sample] | None = None,
+    *,
+    retry: bool = False,
+) -> Plan:
+    """Sort ids into stored, stale, failed before and to do.  Reads no media unless its size or mtime changed.
+
+    `retry` counts samples with a record of a failure among those to do.
+    """
     ids = list(dict.fromkeys(ids))
     shelf = _shelf(store, key)
     shelf.reader.refresh()
@@ -93,7 +103,7 @@ def plan(store: FeatureStore, key: FeatureKey, ids: Sequence[str], samples: Mapp
         record = records.get(id)
         if id in shelf.reader and id not in stale:
             stored.append(id)
-        elif record is not None and not record.is_void():
+        elif record is not None and not record.is_void() and not retry:
             failed[id] = record.message
         else:
             todo.append(id)
@@ -105,12 +115,14 @@ def extract(
     key: FeatureKey,
     ids: Sequence[str],
     *,
+    retry: bool = False,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Report:
     """Store the features of all `ids` that are not stored yet.
 
     The store's compute makes them: an `Extractor`, or any compute whose `ids` may be an iterator.
     Rows are committed 64 at a time, so that an end at any moment costs at most those in flight.
+    `retry` tries those again that have a record of a failure; a record goes when its sample is stored.
     `progress` is called with the number of samples that were just settled.
 
     Raises for what concerns all samples (weights, disk full); a failed sample is in the report.
@@ -121,7 +133,7 @@ def extract(
         raise ConfigError("extract needs a store with a compute: FeatureStore(root, compute=Extractor(...))")
     samples = compute.sources.get(key.dataset) if isinstance(compute, Extractor) else None
     shelf = _shelf(store, key)
-    wanted = plan(store, key, ids, samples)
+    wanted = plan(store, key, ids, samples, retry=retry)
     report = Report(key, shelf.fingerprint, len(set(ids)), len(wanted.stored))
     report.failed_before = wanted.failed_before
     report.stale = wanted.stale

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,65 +51,87 @@ def gather_ids(ids: Sequence[str], ids_from: str | None) -> list[str]:
     return list(dict.fromkeys(check_id(id) for id in found))
 
 
-def sources_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--manifest FILE`, or `--dataset NAME --root DIR [--split NAME]`, and `--mer-factory DIR`; see `load_samples`."""
-    for option in (
-        click.option(
-            "--mer-factory",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            metavar="DIR",
-            help="Where MER-Factory wrote, with or without a level for the dataset.",
-        ),
-        click.option("--split", metavar="NAME", help="Of the dataset: a declared one, or all.  [default: test]"),
-        click.option(
-            "--root",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            metavar="DIR",
-            help="The folder with the files of the dataset.",
-        ),
-        click.option("--dataset", metavar="NAME", help="Samples of a known dataset, or of a .toml declaration."),
+def bundle(name: str, into: type[Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """A decorator that adds options and hands them to the command as one argument, an object of a dataclass."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def gathered(**values: Any) -> Any:
+            own = {field.name: values.pop(field.name) for field in fields(into)}
+            return command(**values, **{name: into(**own)})
+
+        for option in reversed(options):
+            gathered = option(gathered)
+        return gathered
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class SamplesFrom:
+    """What `samples_options` were given."""
+
+    manifest: Path | None
+    dataset: str | None
+    root: Path | None
+    split: str | None
+    mer_factory: Path | None
+
+    def load(self, of: str) -> dict[str, Sample] | None:
+        """{id: Sample}, or None where nothing was given.  UsageError for half of it.
+
+        of   the dataset of the keys in question
+        """
+        if self.manifest is not None and self.dataset is not None:
+            raise click.UsageError("give either --manifest or --dataset, not both")
+        if self.dataset is None and (self.root is not None or self.split is not None):
+            raise click.UsageError("--root and --split say where the files of --dataset NAME are: name it")
+        if self.dataset is not None:
+            from featurestore.datasets import load_dataset, resolve_dataset
+
+            declared = resolve_dataset(self.dataset)
+            if declared.name != of:
+                raise click.UsageError(f"--dataset {self.dataset} is {declared.name}, but the key is one of {of}")
+            return load_dataset(declared, self.root, self.split, self.mer_factory)
+        if self.manifest is None:
+            if self.mer_factory is not None:
+                raise click.UsageError("--mer-factory needs samples: give --manifest or --dataset")
+            return None
+        from featurestore.samples import read_manifest
+
+        samples = read_manifest(self.manifest)
+        return samples if self.mer_factory is None else with_descriptions(samples, of, self.mer_factory)
+
+    def require(self, of: str) -> dict[str, Sample]:
+        """The same, where there must be some."""
+        samples = self.load(of)
+        if samples is None:
+            raise click.UsageError("say which samples: --manifest FILE, or --dataset NAME --root DIR")
+        return samples
+
+
+_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+samples_options = bundle(
+    "samples_from",
+    SamplesFrom,
+    [
         click.option(
             "--manifest",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             metavar="FILE",
             help="Samples as CSV or JSONL: id, video, face, audio, subtitle, au_json, au_csv, label.",
         ),
-    ):
-        command = option(command)
-    return command
-
-
-def load_samples(
-    of: str,
-    manifest: Path | None,
-    dataset: str | None,
-    root: Path | None,
-    split: str | None,
-    mer_factory: Path | None,
-) -> dict[str, Sample] | None:
-    """What `sources_options` name: {id: Sample}, or None where nothing was given.  UsageError for half of it.
-
-    of   the dataset of the keys in question
-    """
-    if manifest is not None and dataset is not None:
-        raise click.UsageError("give either --manifest or --dataset, not both")
-    if dataset is None and (root is not None or split is not None):
-        raise click.UsageError("--root and --split say where the files of --dataset NAME are: name it")
-    if dataset is not None:
-        from featurestore.datasets import load_dataset, resolve_dataset
-
-        declared = resolve_dataset(dataset)
-        if declared.name != of:
-            raise click.UsageError(f"--dataset {dataset} is {declared.name}, but the key is one of {of}")
-        return load_dataset(declared, root, split, mer_factory)
-    if manifest is None:
-        if mer_factory is not None:
-            raise click.UsageError("--mer-factory needs samples: give --manifest or --dataset")
-        return None
-    from featurestore.samples import read_manifest
-
-    samples = read_manifest(manifest)
-    return samples if mer_factory is None else with_descriptions(samples, of, mer_factory)
+        click.option("--dataset", metavar="NAME", help="Samples of a known dataset, or of a .toml declaration."),
+        click.option("--root", type=_folder, metavar="DIR", help="The folder with the files of the dataset."),
+        click.option("--split", metavar="NAME", help="Of the dataset: a declared one, or all.  [default: test]"),
+        click.option(
+            "--mer-factory",
+            type=_folder,
+            metavar="DIR",
+            help="Where MER-Factory wrote, with or without a level for the dataset.",
+        ),
+    ],
+)
 
 
 def with_descriptions(samples: dict[str, Sample], of: str, mer_factory: Path) -> dict[str, Sample]:

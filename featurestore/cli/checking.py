@@ -1,0 +1,180 @@
+"""`fstore verify`: what is wrong with a store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from featurestore.cli.making import Making, making_options
+from featurestore.cli.options import SamplesFrom, json_option, read_key, samples_options, store_option
+from featurestore.cli.output import counted, echo_json
+from featurestore.cli.progress import Bar
+
+if TYPE_CHECKING:  # they import numpy
+    from featurestore.extract import Extractor
+    from featurestore.key import FeatureKey
+    from featurestore.samples import Sample
+    from featurestore.verify import Report
+
+
+@click.command()
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@store_option
+@samples_options
+@click.option("--full", is_flag=True, help="Read every byte, and look at every value.")
+@click.option(
+    "--recompute",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Make N samples again, chosen at random, and compare. One KEY.",
+)
+@click.option("--repair", is_flag=True, help="Move what is damaged aside, keeping sound rows. Nothing is deleted.")
+@making_options
+@json_option
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    keys: Sequence[str],
+    store: Path,
+    samples_from: SamplesFrom,
+    full: bool,
+    recompute: int | None,
+    repair: bool,
+    making: Making,
+    as_json: bool,
+) -> None:
+    """Check a store, or some KEYs of it, and say what is wrong and what to do.
+
+    \b
+    fstore verify
+    fstore verify mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8 --manifest samples.csv --full
+    fstore verify mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8 --manifest samples.csv --recompute 5
+
+    Always: seals, sizes, fingerprints, documents of the levels, stray files. With a manifest or a
+    dataset also coverage in both directions, and media that changed since. With --full every checksum
+    and digest, and content that cannot be right: zero rows, equal rows of different frames, the same
+    values under several ids. Settings for --recompute that are not given are those of what is stored.
+
+    Exit code 0 where nothing was found, 1 where something was, also if it was repaired.
+    """
+    from featurestore.verify import verify as run
+
+    if not store.is_dir():
+        raise click.UsageError(f"there is no store {store}")
+    chosen: dict[FeatureKey, str | None] = dict(read_key(text, store) for text in keys)
+    sources = _sources(chosen, store, samples_from)
+    if recompute is not None:
+        chosen = _one_key(chosen, store)
+    if recompute is not None and not sources:
+        raise click.UsageError("--recompute needs samples: --manifest FILE, or --dataset NAME --root DIR")
+    with ExitStack() as stack:
+        stack.enter_context(_quiet())
+        bar = stack.enter_context(Bar(_total(chosen, store) if full else 0, "verify"))
+        compute: Extractor | None = None
+        if recompute is not None or (repair and chosen):
+            compute = stack.enter_context(_extractor(chosen, sources, store, making))
+        report = run(
+            store,
+            chosen,
+            sources=sources,
+            full=full,
+            recompute=recompute or 0,
+            compute=compute,
+            repair=repair,
+            progress=bar,
+        )
+    if as_json:
+        echo_json({"store": str(store), **report.as_json()})
+    else:
+        _show(report, store)
+    ctx.exit(0 if report.clean else 1)
+
+
+def _sources(
+    chosen: dict[FeatureKey, str | None], store: Path, samples_from: SamplesFrom
+) -> dict[str, dict[str, Sample]]:
+    """The samples that were given, under the one dataset that they are of."""
+    if samples_from == SamplesFrom(None, None, None, None, None):
+        return {}
+    from featurestore.catalog import Catalog
+
+    names = {key.dataset for key in chosen or Catalog(store.absolute(), None, {}).keys()}
+    if samples_from.dataset is not None:
+        from featurestore.datasets import resolve_dataset
+
+        names &= {resolve_dataset(samples_from.dataset).name} if not chosen else names
+    if len(names) != 1:
+        which = ", ".join(sorted(names)) or "no dataset"
+        raise click.UsageError(f"the samples are of one dataset, but there is {which}: say which KEY to verify")
+    name = names.pop()
+    samples = samples_from.load(name)
+    return {} if samples is None else {name: samples}
+
+
+def _one_key(chosen: dict[FeatureKey, str | None], store: Path) -> dict[FeatureKey, str | None]:
+    from featurestore.catalog import Catalog
+
+    found = chosen or dict.fromkeys(Catalog(store.absolute(), None, {}).keys())
+    if len(found) != 1:
+        raise click.UsageError("--recompute makes samples of one KEY: say which")
+    return found
+
+
+def _extractor(
+    chosen: dict[FeatureKey, str | None], sources: dict[str, dict[str, Sample]], store: Path, making: Making
+) -> Extractor:
+    """With the settings of what is stored, where it can still be read."""
+    from featurestore.errors import UnknownRecipeError
+    from featurestore.store import FeatureStore
+
+    key, prefix = next(iter(chosen.items()))
+    try:
+        shelf = FeatureStore(store, read_only=True).shelf(key, recipe=prefix)
+        recipe = shelf.recipe if shelf is not None else None
+    except UnknownRecipeError:
+        recipe = None
+    return making.extractor(key, sources.get(key.dataset, {}), recipe)
+
+
+def _total(chosen: dict[FeatureKey, str | None], store: Path) -> int:
+    from featurestore.cli.inventory import key_holdings, take_inventory
+
+    holdings = [held for key in chosen for held in key_holdings(store, key)] if chosen else take_inventory(store)
+    return sum(held.samples for held in holdings)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Readers warn of what is about to be reported."""
+    logger = logging.getLogger("featurestore")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _show(report: Report, store: Path) -> None:
+    for finding in report.findings:
+        click.echo(str(finding))
+    looked = f"{counted(report.samples, 'sample')}, {counted(report.segments, 'segment')}"
+    how = "every byte was read" if report.full else "fast; --full reads every byte"
+    click.echo(f"{store}: {counted(report.recipes, 'recipe')}, {looked}: {_verdict(report)} ({how}).")
+    if report.no_coverage:
+        names = ", ".join(report.no_coverage[:3]) + (", ..." if len(report.no_coverage) > 3 else "")
+        click.echo(f"Coverage was not checked of {names}: give --manifest FILE, or --dataset NAME --root DIR.")
+    if report.made_again:
+        click.echo(f"{counted(report.made_again, 'sample')} made again and compared.")
+
+
+def _verdict(report: Report) -> str:
+    if report.clean:
+        return "nothing wrong"
+    repaired = sum(finding.repaired for finding in report.findings)
+    return counted(len(report.findings), "finding") + (f", {repaired} of them repaired" if repaired else "")

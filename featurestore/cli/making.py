@@ -1,0 +1,111 @@
+"""Options that say how features are made, and the extractor they make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featurestore.cli.options import bundle
+
+if TYPE_CHECKING:  # it imports numpy
+    from featurestore.extract import Extractor
+    from featurestore.key import FeatureKey
+    from featurestore.recipe import Recipe
+    from featurestore.samples import Sample
+
+
+@dataclass(frozen=True)
+class Making:
+    """What `making_options` were given; None where nothing was."""
+
+    weights: str | None
+    sampler_option: tuple[str, ...]
+    dtype: str | None
+    compute_dtype: str | None
+    device: str | None
+    batch_size: int
+    workers: int | None
+    allow_corrupt: bool
+
+    def extractor(self, key: FeatureKey, samples: Mapping[str, Sample], stored: Recipe | None = None) -> Extractor:
+        """The extractor of a key.  What was not given is taken from a stored recipe, where there is one."""
+        from featurestore.extract import Extractor
+
+        before = stored.data if stored is not None else {}
+        seed = _dig(before, "weights", "random")
+        weights = self.weights or (f"random:{seed}" if seed is not None else None)
+        options = {**(_dig(before, "sampler", "options") or {}), **dict(map(_sampler_option, self.sampler_option))}
+        return Extractor(
+            {key.dataset: samples},
+            weights={key.encoder: weights} if weights else {},
+            sampler_options={key.sampling: options},
+            dtype=self.dtype or before.get("dtype") or "float32",
+            compute_dtype=self.compute_dtype or before.get("compute_dtype") or "float32",
+            device=self.device,
+            workers=self.workers,
+            batch_size=self.batch_size,
+            allow_corrupt=self.allow_corrupt or bool(_dig(before, "media", "allow_corrupt")),
+        )
+
+
+making_options = bundle(
+    "making",
+    Making,
+    [
+        click.option(
+            "--weights",
+            metavar="WHICH",
+            help="A directory, HUB_ID[@REVISION], or random:SEED to try things out.  [default: those published, "
+            "from the hub cache; nothing is downloaded]",
+        ),
+        click.option(
+            "--sampler-option",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="An option of the sampler, e.g. index_space=by_ratio; may be given several times.",
+        ),
+        click.option(
+            "--dtype", type=click.Choice(["float16", "float32"]), help="Of stored values.  [default: float32]"
+        ),
+        click.option(
+            "--compute-dtype",
+            type=click.Choice(["float32", "float16", "bfloat16"]),
+            help="Of the encoder's arithmetic.  [default: float32]",
+        ),
+        click.option("--device", metavar="NAME", help="E.g. cuda:0.  [default: a GPU where there is one]"),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            default=32,
+            show_default=True,
+            metavar="N",
+            help="Images or texts that are encoded together.",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(min=1), metavar="N", help="Decode processes.  [default: one per core]"
+        ),
+        click.option("--allow-corrupt", is_flag=True, help="Take frames that the decoder had to conceal."),
+    ],
+)
+
+
+def _sampler_option(text: str) -> tuple[str, Any]:
+    """`name=value`; the value is read as JSON where it is some: 3, 0.5, true, null; else it is text."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise click.UsageError(f"--sampler-option {text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _dig(data: Any, *names: str) -> Any:
+    """data[a][b], or None where that is not there: recipes of other origins have other parts."""
+    for name in names:
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
