@@ -20,6 +20,7 @@ from featurestore.datasets import (
     read_declaration,
     resolve_dataset,
     survey_dataset,
+    unibench_names,
 )
 from featurestore.datasets.label_npz import read_label_array
 from featurestore.errors import ConfigError, ManifestError, UnknownDatasetError
@@ -119,6 +120,7 @@ def test_the_nine_test_sets_are_declared_as_published(row: tuple[Any, ...]) -> N
 
 def test_the_nine_test_sets_have_12799_samples() -> None:
     assert sum(row[3] for row in PUBLISHED) == 12_799
+    assert sorted(row[0] for row in PUBLISHED) == unibench_names()
     assert sum(resolve_dataset(row[0]).split("test").count or 0 for row in PUBLISHED) == 12_799
 
 

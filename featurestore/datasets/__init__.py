@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featurestore.datasets.declaration import Dataset, dataset_names, read_declaration, resolve_dataset
+from featurestore.datasets.declaration import Dataset, dataset_names, read_declaration, resolve_dataset, unibench_names
 from featurestore.datasets.files import Roots, dataset_root
 from featurestore.datasets.source import load_dataset, make_samples, split_names
 from featurestore.datasets.survey import Survey, survey_dataset
@@ -19,4 +19,5 @@ __all__ = [
     "resolve_dataset",
     "split_names",
     "survey_dataset",
+    "unibench_names",
 ]

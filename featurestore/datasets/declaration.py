@@ -273,6 +273,11 @@ def dataset_names() -> list[str]:
     return list(declared())
 
 
+def unibench_names() -> list[str]:
+    """Canonical names of the nine test sets of MER-UniBench: those with a labelled test split."""
+    return [name for name, dataset in declared().items() if "test" in dataset.splits and dataset.labels is not None]
+
+
 def resolve_dataset(name: str | Path) -> Dataset:
     """A canonical name, an alias in any case, or the path of a TOML file -> Dataset.
 
