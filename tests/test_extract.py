@@ -275,7 +275,7 @@ def test_descriptions_that_do_not_fit_their_videos_are_told_at_once_and_before_a
     twisted = {}
     for clip in CLIPS:
         document = json.loads(source[clip.id].au_json.read_text())
-        document["au_info"]["total_frames"] -= 7
+        document["au_info"]["total_frames"] += 7
         path = tmp_path / f"{clip.id}_au_analysis.json"
         path.write_text(json.dumps(document))
         twisted[clip.id] = replace(source[clip.id], au_json=path)
@@ -284,12 +284,12 @@ def test_descriptions_that_do_not_fit_their_videos_are_told_at_once_and_before_a
         run(tmp_path / "store", twisted, key)
     assert (
         f"{len(CLIPS)} of {len(CLIPS)} samples: au_info.total_frames differs from the video "
-        f"({clip.n_frames - 7} against {clip.n_frames} in {clip.id}): "
+        f"({clip.n_frames + 7} against {clip.n_frames} in {clip.id}): "
         "choose --sampler-option index_space=by_frame_number|by_ratio"
     ) in str(caught.value)
     store, report = run(tmp_path / "store", twisted, key, sampler_options={"emotion_peak": {"index_space": "by_ratio"}})
     assert report.ok
-    expected = clip.peak_index * clip.n_frames // (clip.n_frames - 7)
+    expected = clip.peak_index * clip.n_frames // (clip.n_frames + 7)
     assert store.get_features(key, clip.id).provenance["note"]["peak"] == expected
 
 
