@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from featurestore.cli.options import json_option, read_key, store_option
 from featurestore.cli.output import echo_json, echo_table
+from featurestore.cli.progress import Bar
 
 if TYPE_CHECKING:
     from featurestore.legacy.importing import ImportReport
@@ -75,9 +74,10 @@ def import_(
         raise click.UsageError("--recompute needs the media: --root DIR or --manifest FILE")
     sources = Sources(root, manifest, mer_factory)
     target = None if dry_run else FeatureStore(store)
-    report = import_tree(
-        tree, target, dataset=dataset, origin=origin, only=only, audit=audit, known=sources.known, progress=_progress()
-    )
+    with _Bars() as bars:
+        report = import_tree(
+            tree, target, dataset=dataset, origin=origin, only=only, audit=audit, known=sources.known, progress=bars
+        )
     matches = []
     if recompute is not None:
         from featurestore.legacy.recompute import recompute_tree
@@ -94,13 +94,29 @@ def import_(
         ctx.exit(1)
 
 
-def _progress() -> Callable[[str, int, int], None]:
-    """A line on stderr that counts, on a terminal only."""
-    if not sys.stderr.isatty():
-        return lambda name, done, total: None
-    return lambda name, done, total: click.echo(
-        f"\r{name}: {done:,}/{total:,}" + ("\n" if done == total else ""), nl=False, err=True
-    )
+class _Bars:
+    """Progress on stderr, one bar for each folder or key."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._name, self._done = "", 0
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        if self._bar is None or name != self._name:
+            self._close()
+            self._bar, self._name, self._done = Bar(total, name), name, 0
+        self._bar(done - self._done)
+        self._done = done
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
 
 
 def _print_import(report: ImportReport, store: Path | None, matches: list[Match]) -> None:
@@ -177,12 +193,9 @@ def export(
     keys = keys or [(key, None) for key in exportable(source)]
     if not keys:
         raise click.UsageError(f"{store} holds nothing that has a folder name in the old layout; `fstore ls` lists it")
-    reports = [
-        export_tree(
-            source, key, words[-1], recipe=recipe, sampling_as=sampling_as, overwrite=overwrite, progress=_progress()
-        )
-        for key, recipe in keys
-    ]
+    options: dict[str, Any] = {"sampling_as": sampling_as, "overwrite": overwrite}
+    with _Bars() as bars:
+        reports = [export_tree(source, key, words[-1], recipe=recipe, progress=bars, **options) for key, recipe in keys]
     if as_json:
         echo_json([report.as_json() for report in reports])
     else:
