@@ -27,8 +27,8 @@ def write_tiny_model(
     layers: int = 2,
     hidden: int = 64,
     visual: int = 384,
-    acoustic: int = 1024,
-    au: int = 512,
+    acoustic: int = 64,
+    au: int = 32,
     lora_rank: int = 4,
     seed: int = 0,
 ) -> tuple[Path, Path]:

@@ -1,0 +1,101 @@
+"""Certificates: how far apart the rows of two recipes are, measured, and whether one run may mix them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import RecipeError
+from featurestore.key import FeatureKey
+
+# Of the largest absolute value: batch composition alone changes the last bits.  Source: storage notes 5.
+TOLERANCES = {"float32": 1e-5, "float16": 2e-3}
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a comparison of some samples under two recipes of one key found."""
+
+    key: str
+    stored: str
+    """fingerprint of the rows that are there"""
+    computed: str
+    """fingerprint of the rows that were computed to compare"""
+    dtype: str
+    """coarser of the two stored dtypes"""
+    samples: int
+    max_abs: float
+    scale: float
+    """largest absolute value of the computed rows"""
+    min_cosine: float
+    same_rows: bool
+    """whether both took the same frames, as far as that is recorded"""
+    tolerance: float
+    may_mix: bool
+    time: str
+    """UTC"""
+
+    def require(self) -> str:
+        """A line for the report; RecipeError where rows may not be mixed."""
+        if not self.may_mix:
+            raise RecipeError(
+                f"rows of {self.stored[:8]} and {self.computed[:8]} under {self.key} may not be mixed: "
+                f"{self.verdict()}; run with --frame-recipe {self.stored[:8]} alone, or --recompute"
+            )
+        return self.verdict()
+
+    def verdict(self) -> str:
+        """One sentence."""
+        if not self.same_rows:
+            return f"other frames were taken ({self.samples} samples compared)"
+        relation = "within" if self.may_mix else "beyond"
+        return (
+            f"max-abs {self.max_abs:.3g} of {self.scale:.3g}, cosine >= {self.min_cosine:.6f} over {self.samples} "
+            f"samples, {relation} the tolerance of {self.dtype} ({self.tolerance:g})"
+        )
+
+
+def compare(stored: list[NDArray[Any]], computed: list[NDArray[Any]]) -> tuple[float, float, float]:
+    """(largest absolute difference, largest absolute computed value, smallest cosine of two rows)."""
+    differences, scales, cosines = [], [], []
+    for one, other in zip(stored, computed, strict=True):
+        a, b = one.astype(np.float64), other.astype(np.float64)
+        differences.append(float(np.abs(a - b).max()))
+        scales.append(float(np.abs(b).max()))
+        norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+        cosines.append(float(np.where(norms > 0, (a * b).sum(-1) / np.where(norms > 0, norms, 1), 1.0).min()))
+    return max(differences), max(scales), min(cosines)
+
+
+def certificate_path(store: Path, key: FeatureKey, stored: str, computed: str) -> Path:
+    """Beside the features: `{store}/parity/{key}/{stored}-{computed}.json`."""
+    return store.joinpath("parity", *key.parts, f"{stored}-{computed}.json")
+
+
+def write_certificate(store: Path, key: FeatureKey, certificate: Certificate) -> Path:
+    """Write or replace; appears at once or not at all."""
+    path = certificate_path(store, key, certificate.stored, certificate.computed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(asdict(certificate), indent=2) + "\n")
+    draft.replace(path)
+    return path
+
+
+def read_certificate(store: Path, key: FeatureKey, stored: str, computed: str) -> Certificate:
+    """RecipeError, with the command that makes one, where there is none."""
+    path = certificate_path(store, key, stored, computed)
+    try:
+        return Certificate(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise RecipeError(
+            f"nobody has compared the rows of {stored[:8]} and {computed[:8]} under {key}; run `affect-infer parity` "
+            f"with the same settings and --frame-recipe {stored[:8]}, which writes {path}"
+        ) from None
+    except (ValueError, TypeError, OSError) as error:
+        raise RecipeError(f"certificate {path} cannot be read ({error}); run `affect-infer parity` again") from error

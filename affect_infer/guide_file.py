@@ -1,0 +1,61 @@
+"""The guide's YAML as settings of a run; `featurestore.legacy` is its only reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from affect_infer.config import Changes, Settings, Task, chosen_names, make_task
+from featurestore.errors import ConfigError
+from featurestore.legacy.guide import Guide, GuideDataset, read_guide
+
+SKIP = "model.skip_encoders"
+
+
+def read_guide_file(path: Path, changes: Changes) -> Settings:
+    """Settings of a YAML file as the old code has them.  Raises ConfigError, ManifestError."""
+    guide = read_guide(path, changes.options)
+    if changes.mode is not None:
+        # Said where the file would say it, so that everything which follows from a mode follows from this one.
+        places = [f"datasets.{name}" for name in guide.datasets] + ["inference"]
+        guide = read_guide(path, [*changes.options, *(f"{place}.face_or_frame={changes.mode}" for place in places)])
+    # Whether skip_encoders contradicts is seen once the policies of the command line are applied.
+    wrong = [setting for setting in guide.contradictions if setting.key != SKIP]
+    if wrong:
+        lines = "\n".join(f"  {setting.key}: {setting.note}" for setting in wrong)
+        raise ConfigError(f"{path} contradicts itself:\n{lines}")
+    names = chosen_names(changes, list(guide.datasets), path)
+    if not names:
+        raise ConfigError(f"{path} has no datasets; each is a block below `datasets:` with its roots")
+    return Settings(
+        tasks=tuple(_task(guide.datasets[name], changes) for name in names),
+        device=guide.device,
+        output=guide.output or Path("output"),
+        skip_encoders=any(setting.key == SKIP and setting.value is True for setting in guide.settings),
+        notes=_notes(guide),
+        name=path.stem,
+    )
+
+
+def _task(given: GuideDataset, changes: Changes) -> Task:
+    dataset = given.dataset
+    if changes.manifest is not None:
+        from featurestore.samples import read_manifest
+
+        samples = read_manifest(changes.manifest)
+    else:
+        samples = given.samples(changes.root, changes.split)
+    if given.mode is None:
+        raise ConfigError(f"face_or_frame of {dataset.name} is not given; add it, or --mode face_frame_audio_au")
+    stored = {**given.policies, **changes.policies}.values()
+    # Looked for only where it is read: a folder of .npy files there is an error that names the command to import them.
+    store = given.store if changes.store is None and {"store", "store_only"} & set(stored) else None
+    results = dataset.results or dataset.name
+    return make_task(dataset.name, results, samples, given.mode, given.policies, given.keys, store, changes)
+
+
+def _notes(guide: Guide) -> tuple[str, ...]:
+    return tuple(
+        f"{setting.key}: ignored, {setting.note}"
+        for setting in guide.settings
+        if setting.status == "ignored" and setting.note
+    )

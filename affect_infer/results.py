@@ -1,0 +1,143 @@
+"""Results: one JSON line per sample, appended as they come, taken up again after any end."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from featurestore.errors import ConfigError, InputError, StoreError
+
+FSYNC_S = 1.0  # a power cut may cost the answers of this long; a kill costs none
+
+
+class Results:
+    """The file of one dataset.  Its first line says what was run, each other line one sample.
+
+    Use as a context manager: it is locked against a second run meanwhile.
+    """
+
+    def __init__(self, path: str | Path, identity: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.identity = json.loads(json.dumps(identity))  # as it is read back
+        self.answered: set[str] = set()
+        self.skipped: set[str] = set()
+        self._file = -1
+        self._lock: Any = None
+        self._synced = 0.0
+
+    def __enter__(self) -> Results:
+        from filelock import FileLock, Timeout
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(f"{self.path}.lock", timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise ConfigError(f"another run is writing {self.path}; wait for it, or choose another --output") from None
+        try:
+            self._resume()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.fsync(self._file)
+        os.close(self._file)
+        self._lock.release()
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Write one sample's line; it survives a kill when this returns."""
+        self._write(line)
+        now = time.monotonic()
+        if now - self._synced >= FSYNC_S:
+            os.fsync(self._file)
+            self._synced = now
+
+    def _resume(self) -> None:
+        lines, whole = _lines(self.path)
+        if lines:
+            self._check_identity(lines[0])
+        for line in lines[1:]:
+            (self.skipped if "skipped" in line else self.answered).add(line["id"])
+        self.skipped -= self.answered
+        self._file = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o666)
+        # A kill in the middle of a line left its beginning: that sample is not answered.
+        os.ftruncate(self._file, whole)
+        if not lines:
+            self._write({"run": self.identity})
+
+    def _check_identity(self, first: Mapping[str, Any]) -> None:
+        before = first.get("run")
+        if not isinstance(before, dict):
+            raise InputError(f"{self.path} does not begin with a line about its run; choose another --output")
+        if before != self.identity:
+            names = [name for name in {**before, **self.identity} if before.get(name) != self.identity.get(name)]
+            changes = "; ".join(f"{name}: {before.get(name)!r} then, {self.identity.get(name)!r} now" for name in names)
+            raise ConfigError(
+                f"{self.path} holds answers of other settings ({changes}); give the same settings to go on with it, or "
+                "another --output to begin anew"
+            )
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = os.write(self._file, data)
+            while written < len(data):  # a full disk may take a part first
+                written += os.write(self._file, data[written:])
+        except OSError as error:
+            raise StoreError(error.errno, f"cannot write results: {error.strerror}", str(self.path)) from error
+
+
+def read_results(path: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """(what was run, {sample: its line}) of a file; of a sample with two lines (skipped, then answered) the last.
+
+    Raises InputError for a file that is no such file.
+    """
+    path = Path(path)
+    lines, _ = _lines(path)
+    if not lines or not isinstance(lines[0].get("run"), dict):
+        raise InputError(f"{path} holds no results of affect-infer: its first line is not about a run")
+    return lines[0]["run"], {line["id"]: line for line in lines[1:]}
+
+
+def write_npz(path: str | Path, answers: Mapping[str, str]) -> None:
+    """`name2reason`, the file that existing evaluation reads: {sample: answer} as a pickled 0-d array."""
+    import numpy as np
+
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.tmp")
+    with draft.open("wb") as file:
+        np.savez_compressed(file, name2reason=np.array(dict(answers), dtype=object))
+    draft.replace(path)
+
+
+def answers_in_order(lines: Mapping[str, Mapping[str, Any]], ids: Iterable[str]) -> dict[str, str]:
+    """{sample: answer} of those that were answered, in the dataset's order."""
+    return {id: lines[id]["answer"] for id in ids if "answer" in lines.get(id, {})}
+
+
+def _lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """(the complete lines, their bytes).  Only the last line may be incomplete; damage elsewhere is an InputError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    whole = data.rfind(b"\n") + 1
+    lines = []
+    for number, text in enumerate(data[:whole].splitlines(), 1):
+        try:
+            line = json.loads(text)
+            if not isinstance(line, dict) or (number > 1 and not isinstance(line.get("id"), str)):
+                raise ValueError("not a line of results")
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: {error}; the file was changed by hand or is damaged") from error
+        lines.append(line)
+    return lines, whole
