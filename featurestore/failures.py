@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -11,6 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+
+from featurestore.errors import StoreError
 from featurestore.features import Failure
 
 
@@ -50,7 +54,7 @@ class Failures:
 
     def get(self, id: str) -> FailureRecord | None:
         """The record of a sample, or None.  A record that cannot be read counts as none."""
-        return _read(self._path(id))
+        return self._sound(self._path(id))
 
     def all(self) -> dict[str, FailureRecord]:
         """Every record by sample id, sorted."""
@@ -58,7 +62,7 @@ class Failures:
             paths = sorted(self.folder.glob("*.json"))
         except OSError:
             paths = []
-        records = {record.id: record for record in map(_read, paths) if record is not None}
+        records = {record.id: record for record in map(self._sound, paths) if record is not None}
         return dict(sorted(records.items()))
 
     def add(self, id: str, failure: Failure) -> FailureRecord:
@@ -73,10 +77,20 @@ class Failures:
             time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             sources=[dict(source) for source in failure.sources],
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        staged = self.folder / f"{uuid.uuid4().hex}.tmp"
-        staged.write_text(json.dumps(asdict(record), ensure_ascii=False), encoding="utf-8")
-        os.replace(staged, self._path(id))
+        body = asdict(record)
+        # In the staging directory, which gc empties of what killed writers leave.
+        staged = self.folder.parent / "tmp" / f"{uuid.uuid4().hex}.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            staged.parent.mkdir(exist_ok=True)
+            staged.write_text(json.dumps({"record": body, "crc32c": _checksum(body)}))
+            os.replace(staged, self._path(id))
+        except OSError as error:
+            raise StoreError(
+                error.errno or errno.EIO,
+                f"the failure of sample {id!r} ({record.message}) cannot be recorded: {error.strerror or error}",
+                str(self.folder),
+            ) from error
         return record
 
     def clear(self, ids: Sequence[str]) -> int:
@@ -90,14 +104,30 @@ class Failures:
                 pass
         return count
 
+    def read(self, path: Path) -> FailureRecord:
+        """The record in a file.  Raises ValueError or OSError where it is damaged or that of another sample."""
+        document = json.loads(path.read_bytes())
+        try:
+            if document["crc32c"] != _checksum(document["record"]):
+                raise ValueError("it fails its checksum")
+            record = FailureRecord(**document["record"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"it is no record: {error!r}") from None
+        if path != self._path(record.id) or record.recipe != self.recipe:
+            raise ValueError("it is that of another sample or recipe")
+        return record
+
+    def _sound(self, path: Path) -> FailureRecord | None:
+        try:
+            return self.read(path)
+        except (OSError, ValueError):
+            return None
+
     def _path(self, id: str) -> Path:
         from featurestore.reader import id_digest  # numpy, which listing commands do not need
 
         return self.folder / f"{id_digest(id).hex()}.json"
 
 
-def _read(path: Path) -> FailureRecord | None:
-    try:
-        return FailureRecord(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
+def _checksum(body: Mapping[str, Any]) -> int:
+    return int(google_crc32c.value(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()))

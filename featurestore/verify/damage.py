@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from featurestore.errors import UnknownRecipeError
-from featurestore.failures import FailureRecord
-from featurestore.reader import BadRowError, Reader, Segment, id_digest
+from featurestore.reader import BadRowError, Reader, Segment
 from featurestore.segment import SHARD_FILE
 from featurestore.shelf import Shelf
 from featurestore.verify.findings import Finding, Findings
@@ -46,10 +44,8 @@ class Damage:
             self._add("segment", f"segment {name}: {why}", AGAIN)
         for path in sorted(self.shelf.failures.folder.glob("*.json")):
             try:
-                record = FailureRecord(**json.loads(path.read_bytes()))
-                if path.stem != id_digest(record.id).hex() or record.recipe != self.shelf.fingerprint:
-                    raise ValueError("it is that of another sample or recipe")
-            except (OSError, ValueError, TypeError, AttributeError) as error:
+                self.shelf.failures.read(path)
+            except (OSError, ValueError) as error:
                 advice = "it counts as none; verify --repair moves it aside"
                 self._bad_records.append((path, self._add("record", f"{path.name}: {error}", advice)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,3 +39,11 @@ def figures(long_run: bool) -> Iterator[dict[str, Any]]:
         }
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+@pytest.fixture(scope="session")
+def fast_disk() -> Iterator[Path]:
+    """A directory in RAM where there is one: for tests whose subject is not the disk."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="torture-", dir=memory) as folder:
+        yield Path(folder)

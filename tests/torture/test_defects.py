@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from featurestore import FeatureKey, FeatureStore
+from featurestore.errors import StoreError
+from featurestore.failures import Failures
+from featurestore.features import Failure
 
 KEY = FeatureKey("mer2023", "frame", "CLIP_VIT_LARGE", "uniform", 4)
 RECIPE = {"weights": "torture"}
@@ -39,3 +45,30 @@ def test_gc_after_a_power_cut_in_gc(tmp_path: Path) -> None:
     assert shelf.gc(0) == 2
     assert shelf.reader.replaced == []
     np.testing.assert_array_equal(store.get(KEY, "a"), ROW + 1)
+
+
+def test_a_damaged_failure_record_counts_as_none(tmp_path: Path) -> None:
+    """A flipped bit in a record was read as another reason, or as the failure of another sample."""
+    failures = Failures(tmp_path / "failed", "2d1b67c68a8b892c")
+    failures.add("broken", Failure("media", "clip \udcff.mp4: no such stream"))
+    (path,) = (tmp_path / "failed").iterdir()
+    assert list(failures.all()) == ["broken"]
+    path.write_bytes(path.read_bytes().replace(b"media", b"mediq"))
+    assert failures.all() == {}
+    assert failures.get("broken") is None
+
+
+def test_a_killed_writer_leaves_no_record_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records were staged beside the finished ones, where gc does not look."""
+    store = FeatureStore(tmp_path)
+    store.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
+    shelf = store.shelf(KEY)
+    assert shelf is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+        with pytest.raises(StoreError, match=r"the failure of sample 'b' \(no such file\) cannot be recorded"):
+            shelf.failures.add("b", Failure("media", "no such file"))
+    (staged,) = (shelf.place.house / "tmp").iterdir()
+    os.utime(staged, (0, 0))
+    shelf.gc()
+    assert [path for path in shelf.place.house.rglob("*") if path.is_file() and path.suffix != ".lock"] == []

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +37,6 @@ SCENARIOS: dict[str, tuple[list[Op], list[Op]]] = {
         [Op("overwrite", ("s0",), 4), Op("delete", ("s1",)), Op("gc"), Op("gc")],
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def fast_disk() -> Iterator[Path]:
-    """A directory in RAM where there is one: the disk of this test is a model, its fsyncs cost nothing."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="torture-", dir=memory) as folder:
-        yield Path(folder)
 
 
 def record(folder: Path, before: list[Op], ops: list[Op]) -> Recording:

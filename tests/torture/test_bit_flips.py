@@ -1,0 +1,161 @@
+"""One bit of every byte of every file: each read is right or says that something is wrong, and verify finds all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mutants import mutant
+from oracle import ALL, KEY, RECIPE, SECOND_RECIPE, value
+
+from featurestore import FeatureKey, FeatureStore, Recipe, reader
+from featurestore.errors import FeatureStoreError, MissingFeatureError
+from featurestore.features import Failure
+
+Place = tuple[FeatureKey, Recipe]
+# What must be read: the last version of each id, 0 where it was deleted.
+TRUTH: dict[Place, dict[str, int]] = {
+    (KEY, RECIPE): {"a": 1, "b": 3, "c": 1, "d": 0, "é/../f": 2},
+    (KEY, SECOND_RECIPE): {"a": 5, "b": 5},
+    (ALL, RECIPE): {"a": 1, "bb": 2, "ccc": 1},
+}
+
+
+def fill(root: Path) -> None:
+    """Several recipes, lengths and codecs; segments that replace others which are still there; a failure."""
+    store = FeatureStore(root)
+
+    def put(key: FeatureKey, recipe: Recipe, version: int, *ids: str) -> None:
+        values = [value(id, version, key) for id in ids]
+        frames = [np.arange(len(one), dtype=np.int64) for one in values]
+        notes = [{"version": version} for _ in ids]
+        store.put_many(key, ids, values, recipe=recipe, frame_indices=frames, provenance=notes, overwrite=True)
+
+    put(KEY, RECIPE, 1, "a", "b", "c")
+    put(KEY, RECIPE, 1, "d")
+    put(KEY, RECIPE, 2, "é/../f", "b")
+    put(KEY, RECIPE, 3, "b")
+    store.delete(KEY, ["d"], recipe=RECIPE.fingerprint)
+    put(KEY, SECOND_RECIPE, 5, "a")
+    put(KEY, SECOND_RECIPE, 5, "b")
+    store.compact(KEY, recipe=SECOND_RECIPE.fingerprint, codec="zstd")
+    put(ALL, RECIPE, 1, "a", "bb", "ccc")
+    put(ALL, RECIPE, 2, "bb")
+    shelf = store.shelf(ALL)
+    assert shelf is not None
+    shelf.failures.add("broken", Failure("media", "no such stream"))
+
+
+def silent(root: Path, place: Place) -> list[str]:
+    """What a new reader is told that is not true, without an error and without a named problem."""
+    key, recipe = place
+    store = FeatureStore(root)
+    prefix = recipe.fingerprint
+    found = []
+    reported = []
+    for id, version in TRUTH[place].items():
+        try:
+            values = store.get(key, id, recipe=prefix)
+            features = store.get_features(key, id, recipe=prefix)
+            batch = store.get_many(key, [id], recipe=prefix)
+        except MissingFeatureError:
+            if version:
+                found.append(f"{id} is missing")
+            continue
+        except FeatureStoreError as error:
+            reported.append(error)
+            continue
+        expected = value(id, version, key)
+        frames, note = features.frame_indices, features.provenance
+        if not version or not all(np.array_equal(one, expected) for one in (values, features.values, batch[0])):
+            found.append(f"{id} has other values")
+        elif not np.array_equal(frames, np.arange(len(expected))) or note != {"version": version}:
+            found.append(f"{id} has other frames or another note")
+    shelf = store.shelf(key, recipe=prefix)
+    assert shelf is not None
+    try:
+        ids, recipes = store.ids(key, recipe=prefix), store.recipes(key)
+        if recipes.get(prefix) != recipe:
+            found.append("another recipe")
+        if ids != sorted(id for id, version in TRUTH[place].items() if version) and not shelf.reader.problems:
+            found.append(f"ids are {ids}")
+    except FeatureStoreError as error:
+        reported.append(error)
+    for id, record in shelf.failures.all().items():
+        if (id, record.reason, record.message, record.attempts) != ("broken", "media", "no such stream", 1):
+            found.append(f"another failure: {record}")
+    return found
+
+
+def flips(root: Path, every: int = 1) -> Iterator[tuple[Path, int]]:
+    """Each byte of each file with one bit the other way, while the caller looks."""
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        for at in range(0, len(content), every):
+            with path.open("r+b") as file:
+                file.seek(at)
+                file.write(bytes([content[at] ^ 1 << at % 8]))
+            yield path, at
+            with path.open("r+b") as file:
+                file.seek(at)
+                file.write(content[at : at + 1])
+
+
+def place_of(root: Path, path: Path) -> list[Place]:
+    """The recipes that a file belongs to: one, or all below a level."""
+    parts = path.relative_to(root).parts
+    return [
+        place
+        for place in TRUTH
+        if all(mine == its for mine, its in zip(parts[1:-1], (*place[0].parts, place[1].fingerprint), strict=False))
+    ]
+
+
+@pytest.fixture(scope="module")
+def store_root(fast_disk: Path) -> Path:
+    root = fast_disk / "flipped"
+    fill(root)
+    assert [silent(root, place) for place in TRUTH] == [[], [], []]
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)  # one warning for each of thousands of flips
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_no_flipped_bit_is_silent(store_root: Path, figures: dict[str, Any]) -> None:
+    count = 0
+    found = []
+    for path, at in flips(store_root):
+        count += 1
+        for place in place_of(store_root, path):
+            found += [f"{path.relative_to(store_root)} byte {at}: {what}" for what in silent(store_root, place)]
+    assert found[:20] == []
+    figures["bit flips"] = {"flips": count, "silent": len(found)}
+
+
+MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "rows unchecked": lambda: mutant(reader.Segment._check, "elif crc32c(stored) != self.crcs[row]:", "elif False:"),
+    "seal unchecked": lambda: mutant(reader.open_segment, "if found != expected:", "if False:"),
+    "table unchecked": lambda: mutant(
+        reader.open_segment, 'hexdigest() != header["rows"]["table_blake2b"]', "hexdigest() == ''"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_reader_that_does_not_check_is_caught(name: str, store_root: Path, figures: dict[str, Any]) -> None:
+    with MUTANTS[name]():
+        caught = any(
+            silent(store_root, place) for path, _ in flips(store_root, 3) for place in place_of(store_root, path)
+        )
+    assert caught
+    figures.setdefault("mutants caught", []).append(f"bit flips: {name}")

@@ -1,0 +1,117 @@
+"""System calls that fail: an error in our words, the old data intact, nothing left behind, and the next try works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import FAULTS, Failing, Fault
+from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
+
+from featurestore import FeatureStore, segment
+from featurestore.errors import FeatureStoreError
+
+PUTS = [Op("put", (f"s{number}", f"t{number}"), 1) for number in range(3)]
+
+# name -> (what is there before, what meets the fault)
+OPERATIONS: dict[str, tuple[list[Op], Op]] = {
+    "first put": ([], Op("put", ("a", "b"), 1)),
+    "put": (PUTS[:2], PUTS[2]),
+    "put again": (PUTS, PUTS[2]),
+    "put of a second recipe": (PUTS[:1], Op("put", ("a",), 1, recipe=SECOND_RECIPE)),
+    "put of several lengths": (PUTS[:1], Op("put", ("a", "bb"), 1, key=ALL)),
+    "overwrite": (PUTS, Op("overwrite", ("s0", "t1"), 2)),
+    "overwrite of several lengths": ([Op("put", ("a", "bb", "ccc"), 1, key=ALL)], Op("overwrite", ("bb",), 2, key=ALL)),
+    "delete": (PUTS, Op("delete", ("s0", "t1"))),
+    "compact": (PUTS, Op("compact")),
+    "compact to zstd": (PUTS, Op("compact", codec="zstd")),
+    "gc": ([*PUTS, Op("overwrite", ("s0",), 2)], Op("gc")),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_system_call_may_fail(
+    name: str, fast_disk: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]
+) -> None:
+    before, op = OPERATIONS[name]
+    template = fast_disk / "template"
+    shutil.rmtree(template, ignore_errors=True)
+    oracle = Oracle()
+    template.mkdir()
+    run(FeatureStore(template / "features"), oracle, before)
+    count = calls_of(template, fast_disk / "disk", op)
+    found = []
+    cases = [(at, fault) for at in range(count) for fault in FAULTS]
+    step = max(1, len(cases) // rounds(250, 1_000_000))
+    for at, fault in cases[::step]:
+        found += [f"call {at}, {fault}: {what}" for what in wrong(template, fast_disk / "disk", before, op, at, fault)]
+    assert found[:20] == []
+    kept = figures.setdefault("failing system calls", {"cases": 0, "lost, wrong or unclear": 0})
+    kept["cases"] += len(cases[::step])
+
+
+def fresh(template: Path, disk: Path) -> FeatureStore:
+    shutil.rmtree(disk, ignore_errors=True)
+    shutil.copytree(template, disk)
+    segment._durable.clear()
+    return FeatureStore(disk / "features")
+
+
+def calls_of(template: Path, disk: Path, op: Op) -> int:
+    store = fresh(template, disk)
+    with Failing(disk) as failing:
+        op.run(store)
+    return len(failing.calls)
+
+
+def wrong(template: Path, disk: Path, before: list[Op], op: Op, at: int, fault: Fault) -> list[str]:
+    """What is not as promised when this call of the operation fails."""
+    store = fresh(template, disk)
+    oracle = Oracle()
+    for earlier in before:
+        oracle.begin(earlier)
+        oracle.done()
+    old = {place: dict(held) for place, held in oracle.held.items()}
+    oracle.begin(op)
+    error: Exception | None = None
+    with Failing(disk, at, fault) as failing:
+        try:
+            op.run(store)
+        except Exception as raised:  # noqa: BLE001 - its type is what is tested
+            error = raised
+    call = failing.calls[at] if at < len(failing.calls) else "?"
+    if error is None:
+        oracle.done()
+    found = oracle.settle(disk / "features")
+    if error is not None and not isinstance(error, FeatureStoreError):
+        found.append(f"{type(error).__name__}: {error}")
+    held = {place: {id: version for id, version in ids.items() if version} for place, ids in oracle.held.items()}
+    # Rows of several lengths are several commits, each of which is all or nothing.
+    if "nothing was" in str(error) and op.key is not ALL and {at: ids for at, ids in held.items() if ids} != old:
+        found.append(f"not true: {error}")
+    try:
+        run(store, oracle, [op])
+    except Exception as raised:  # noqa: BLE001 - any is a finding
+        found.append(f"the next try: {type(raised).__name__}: {raised}")
+        oracle.doubt = None
+    found += oracle.settle(disk / "features")
+    found += [f"left behind: {path}" for path in left_behind(disk / "features", op)]
+    return [f"{call}: {what}" for what in found]
+
+
+def left_behind(root: Path, op: Op) -> list[str]:
+    """Files that a later gc does not remove."""
+    house = root / ".fstore"
+    old = time.time() - 86_400
+    for path in house.rglob("*"):
+        os.utime(path, (old, old))
+    shelf = FeatureStore(root).shelf(op.key, recipe=op.recipe.fingerprint)
+    assert shelf is not None
+    shelf.gc(0)
+    files = [path for path in house.rglob("*") if not path.is_dir() and path.suffix != ".lock"]
+    return [str(path.relative_to(house)) for path in files]
