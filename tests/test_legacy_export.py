@@ -143,6 +143,14 @@ def test_one_recipe_is_exported_and_which_must_be_clear(store: FeatureStore, tmp
     np.testing.assert_array_equal(found, other[0].astype(np.float32))
 
 
+def test_a_key_that_is_not_clear_does_not_keep_the_others_back(store: FeatureStore, tmp_path: Path) -> None:
+    store.put_many(KEY, ["a"], np.ones((1, 8, 32), np.float16), recipe={"weights": "y"})
+    result = run("export", "--store", store.root, "--layout", "affectgpt", tmp_path / "out")
+    assert result.exit_code == 1
+    assert str(KEY) in result.stderr
+    assert sorted(path.name for path in (tmp_path / "out" / "mer2023").iterdir()) == ["au_CLIP_VITB32_8frms"]
+
+
 def test_nothing_stored_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingFeatureError, match="nothing is stored under"):
         export_tree(FeatureStore(tmp_path / "empty"), KEY, tmp_path / "out")

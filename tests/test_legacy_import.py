@@ -109,7 +109,7 @@ def test_a_dataset_folder_or_a_feature_folder_is_a_tree_too(small: Path) -> None
     for path in (small, small / "mer2023", small / "mer2023" / FRAME):
         assert [str(f.key) for f in scan_tree(path, Findings()).folders] == [TEMPLATES[FRAME]]
     (small / "mer2023").rename(small / "mine")
-    with pytest.raises(LegacyTreeError, match=r"'mine' is not known.*say whose it is with --dataset NAME"):
+    with pytest.raises(LegacyTreeError, match=r"'mine' is no dataset; say whose it is with --dataset NAME"):
         scan_tree(small / "mine", Findings())
     assert [str(f.key) for f in scan_tree(small / "mine", Findings(), "my_own").folders] == [
         "my_own/frame/CLIP_VIT_LARGE/emotion_peak/8"
@@ -218,6 +218,20 @@ def test_a_dataset_of_ones_own(small: Path, tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "store")
     assert import_tree(small / "anything", store, dataset="my_own").folders[0].stored == 10
     assert [str(key) for key in store.keys()] == ["my_own/frame/CLIP_VIT_LARGE/emotion_peak/8"]
+
+
+def test_one_dataset_of_a_tree_can_be_taken(small: Path) -> None:
+    for name in ("MELD", "my_own", "meld2"):
+        (small / name / FRAME).mkdir(parents=True)
+    for wanted, name in (("meld", "meld"), ("MER2023", "mer2023"), ("my_own", "my_own")):
+        findings = Findings()
+        assert [folder.key.dataset for folder in scan_tree(small, findings, wanted).folders] == [name]
+        assert not findings
+    findings = Findings()
+    assert {folder.key.dataset for folder in scan_tree(small, findings).folders} == {"meld", "mer2023"}
+    assert [finding.folder for finding in findings] == ["meld2", "my_own"]
+    with pytest.raises(LegacyTreeError, match="holds no feature folder"):
+        scan_tree(small, Findings(), "sims")
 
 
 # ---- what is wrong ----

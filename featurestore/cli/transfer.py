@@ -171,7 +171,8 @@ def export(
     fstore export KEY... --layout affectgpt DIR   .npy folders, float32; without KEY all that have a name there
     fstore export KEY --zarr FILE                 one plain Zarr array, with its ids as attribute
     """
-    from featurestore.legacy.exporting import export_tree, export_zarr, exportable
+    from featurestore.errors import RecipeError
+    from featurestore.legacy.exporting import ExportReport, export_tree, export_zarr, exportable
     from featurestore.store import FeatureStore
 
     source = FeatureStore(store, read_only=True)
@@ -194,8 +195,15 @@ def export(
     if not keys:
         raise click.UsageError(f"{store} holds nothing that has a folder name in the old layout; `fstore ls` lists it")
     options: dict[str, Any] = {"sampling_as": sampling_as, "overwrite": overwrite}
+    reports = []
     with _Bars() as bars:
-        reports = [export_tree(source, key, words[-1], recipe=recipe, progress=bars, **options) for key, recipe in keys]
+        for key, recipe in keys:
+            try:
+                reports.append(export_tree(source, key, words[-1], recipe=recipe, progress=bars, **options))
+            except RecipeError as error:
+                if len(keys) == 1:
+                    raise
+                reports.append(ExportReport(str(key), str(key), problems=[str(error)]))  # the others are clear
     if as_json:
         echo_json([report.as_json() for report in reports])
     else:

@@ -121,26 +121,34 @@ def _is_feature_folder(name: str) -> bool:
 
 
 def _take_dataset(tree: Tree, findings: Findings, path: Path, wanted: str | None) -> None:
-    try:
-        found = resolve_dataset(path.name)
-    except UnknownDatasetError as error:
-        if wanted is None:
-            findings.add("unknown_dataset", path.name, f"{error}; or name it: --dataset NAME {path}")
-        return
-    if wanted is not None and resolve_dataset(wanted).name != found.name:
-        return
+    if wanted is not None:
+        declared = _declared(wanted)
+        names = (*declared.names, *declared.folders) if declared else (wanted,)
+        if path.name.casefold() not in {name.casefold() for name in names}:
+            return  # of another dataset than the one to take
+    else:
+        try:
+            resolve_dataset(path.name)
+        except UnknownDatasetError as error:
+            hint = f"if it is a dataset of your own: --dataset {path.name}"
+            findings.add("unknown_dataset", path.name, f"{error}; {hint}")
+            return
     for child in _folders(path):
-        _take(tree, findings, child, found.name, None, f"{path.name}/{child.name}")
+        _take(tree, findings, child, path.name, wanted, f"{path.name}/{child.name}")
+
+
+def _declared(name: str) -> Dataset | None:
+    """The declaration of a dataset; None for one of the user's own, whose name is enough for a key."""
+    try:
+        return resolve_dataset(name)
+    except UnknownDatasetError:
+        return None
 
 
 def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str | None, name: str) -> None:
-    declared: Dataset | None
-    try:
-        declared = resolve_dataset(parent if dataset is None else dataset)
-    except UnknownDatasetError as error:
-        if dataset is None:
-            raise LegacyTreeError(f"folder {path}: {error}; say whose it is with --dataset NAME") from error
-        declared = None  # a dataset of the user's own that has no declaration: its name is enough for a key
+    declared = _declared(parent if dataset is None else dataset)
+    if declared is None and dataset is None:
+        raise LegacyTreeError(f"folder {path}: {parent!r} is no dataset; say whose it is with --dataset NAME")
     try:
         key = FeatureKey.from_legacy(declared.name if declared else str(dataset), path.name)
         close = [known for known in DIMS if key.encoder.startswith(known + "_") and key.encoder not in DIMS]
