@@ -430,3 +430,20 @@ def test_npy_folders_at_the_place_stop_with_the_line_that_imports_them(tmp_path:
     assert run("config", "explain", path).exit_code == 0
     again = run("import", tmp_path / "pre", "--store", tmp_path / "pre", "--origin", "pre/mer2023")
     assert again.exit_code == 0, again.output  # the store inside the tree is no dataset
+
+
+def test_options_change_a_file_before_it_is_judged(tmp_path: Path) -> None:
+    path = write(tmp_path, GUIDE)
+    found = read_guide(path, ["datasets.mer2023.frame_n_frms=16", "model.skip_encoders=True"])
+    assert str(found.datasets["mer2023"].keys["frame"]) == "mer2023/frame/CLIP_VIT_LARGE/emotion_peak/16"
+    assert [setting.key for setting in found.contradictions] == ["model.skip_encoders"]
+    assert read_guide(path).contradictions == []
+    for option, message in (
+        ("model.skip_encoders", "not of the form a.b=value"),
+        ("model..x=1", "not of the form a.b=value"),
+        ("model.skip_encoders.x=1", "is a value, not a mapping"),
+        ("model.skip_encoders=[", "cannot be read as YAML"),
+        ("model.skip_encoder=1", "did you mean 'skip_encoders'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read_guide(path, [option])
