@@ -14,17 +14,6 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "zarr", "numcodecs", "tensorstore", "lmdb", "h5py", "torch", "open_clip_torch", "av")
-    "numpy",
-    "zarr",
-    "numcodecs",
-    "tensorstore",
-    "lmdb",
-    "h5py",
-    "torch",
-    "open_clip_torch",
-    "av",
-    "transformers",
-)
 
 
 def machine() -> dict[str, Any]:

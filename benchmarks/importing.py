@@ -1,0 +1,115 @@
+"""Import and audit of a tree of .npy folders, against np.load over the same files; and the way back.
+
+    python benchmarks/importing.py [--rounds 5] [--cold]        about 2 minutes and 1.5 GB of disk
+
+The tree has the 12,799 test samples of the nine datasets, (8, 768) float32. "cold" drops the files from the page
+cache before each run. Does not show: slower disks (the import is durable, np.load only reads), other row sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import save, seconds, spread, table
+
+from featurestore import FeatureStore
+from featurestore.datasets import dataset_names, resolve_dataset
+from featurestore.legacy.exporting import export_tree, exportable
+from featurestore.legacy.importing import import_tree
+
+FOLDER = "frame_CLIP_VIT_LARGE_emotion_peak_8frms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cold", action="store_true")
+    parser.add_argument("--dir", type=Path, default=None)
+    arguments = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="importing-", dir=arguments.dir))
+    try:
+        result = run(root, arguments.rounds, arguments.cold)
+    finally:
+        shutil.rmtree(root)
+    save("importing", result)
+    print(table(result["rows"]))
+    print(f"files {result['files']}, differing after the way back {result['differing']}, findings {result['findings']}")
+
+
+def run(root: Path, rounds: int, cold: bool) -> dict[str, Any]:
+    tree = root / "preextracted_features"
+    files = write_tree(tree)
+    fresh = iter(range(10**6))
+
+    def load() -> None:
+        for file in files:
+            np.load(file)
+
+    def take_in() -> None:
+        import_tree(tree, FeatureStore(root / f"store{next(fresh)}"))
+
+    calls: dict[str, Callable[[], Any]] = {
+        "np.load": load,
+        "import": take_in,
+        "audit": lambda: import_tree(tree, None, audit=True),
+    }
+    rows = measure("warm", calls, rounds, lambda: load())
+    if cold:
+        os.sync()  # pages that are not written yet cannot be dropped
+        rows += measure("cold", {name: calls[name] for name in ("np.load", "import")}, rounds, lambda: drop(files))
+    store = FeatureStore(root / "store0")
+    for key in exportable(store):
+        export_tree(store, key, root / "back")
+    pairs = [(file, root / "back" / file.relative_to(tree)) for file in files]
+    differing = sum(not filecmp.cmp(one, other, shallow=False) for one, other in pairs)
+    findings = len(import_tree(tree, None, audit=True).findings)
+    return {"files": len(files), "rows": rows, "differing": differing, "findings": findings}
+
+
+def measure(
+    state: str, calls: dict[str, Callable[[], Any]], rounds: int, before: Callable[[], Any]
+) -> list[dict[str, Any]]:
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            before()
+            taken[name].append(seconds(call))
+    rows = []
+    for name, values in taken.items():
+        ratios = [value / base for value, base in zip(values, taken["np.load"], strict=True)]
+        rows.append({"what": name, "cache": state, **spread(values), "x np.load": spread(ratios)["median"]})
+    return rows
+
+
+def write_tree(tree: Path) -> list[Path]:
+    generator = np.random.default_rng(0)
+    files = []
+    for name in dataset_names():
+        split = resolve_dataset(name).splits.get("test")
+        if split is None or split.count is None or split.count > 10_000:
+            continue
+        folder = tree / name / FOLDER
+        folder.mkdir(parents=True)
+        for number in range(split.count):
+            files.append(folder / f"sample_{number:08d}.npy")
+            np.save(files[-1], generator.standard_normal((8, 768), dtype=np.float32))
+    return files
+
+
+def drop(files: list[Path]) -> None:
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What starting costs: imports, help, the first hit, and a second extract over everything that is stored.
+
+    python benchmarks/startup.py [--rounds 9]          about 2 minutes
+
+Does not show: a cold page cache, network file systems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from harness import interleaved, save, seconds, table
+
+from featurestore import FeatureKey, FeatureStore
+
+KEY = FeatureKey("bench", "frame", "CLIP_VIT_LARGE", "uniform", 8)
+STORED = 12_799  # the test samples of the nine sets of MER-UniBench
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    root = Path(tempfile.mkdtemp(prefix="startup-"))
+    try:
+        rows = [*processes(root, rounds), second_run(root)]
+    finally:
+        shutil.rmtree(root)
+    save("startup", {"rounds": rounds, "rows": rows})
+    print(table(rows))
+
+
+def processes(root: Path, rounds: int) -> list[dict[str, object]]:
+    """Median seconds of whole processes, above a Python that does nothing."""
+    FeatureStore(root / "small").put_many(
+        KEY, ["one"], np.ones((1, 8, 768), np.float32), recipe={"benchmark": "startup"}
+    )
+    hit = f"from featurestore import FeatureStore; FeatureStore({str(root / 'small')!r}).get({str(KEY)!r}, 'one')"
+    programs = {
+        "python, nothing": ["-c", "pass"],
+        "import featurestore": ["-c", "import featurestore"],
+        "import affect_infer": ["-c", "import affect_infer"],
+        "fstore --help": ["-m", "featurestore.cli", "--help"],
+        "fstore ls": ["-m", "featurestore.cli", "ls", "--store", str(root / "small")],
+        "first hit in a process": ["-c", hit],
+        "import zarr (what a hit does not need)": ["-c", "import zarr"],
+    }
+
+    def run(arguments: list[str]) -> None:
+        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+    taken = interleaved({name: lambda a=arguments: run(a) for name, arguments in programs.items()}, rounds)
+    bare = statistics.median(taken["python, nothing"])
+    return [
+        {
+            "start": name,
+            "s": round(statistics.median(times), 3),
+            "above bare python s": round(statistics.median(times) - bare, 3),
+        }
+        for name, times in taken.items()
+    ]
+
+
+def second_run(root: Path) -> dict[str, object]:
+    """`fstore extract` where everything is stored already; the process must not import torch."""
+    folder = root / "media"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"never opened: everything is stored")
+    ids = [f"sample_{i:08d}" for i in range(STORED)]
+    (root / "manifest.csv").write_text("id,video\n" + "".join(f"{id},media/a.mp4\n" for id in ids))
+    program = (
+        "import sys\n"
+        "from featurestore import FeatureKey, FeatureStore, Extractor, read_manifest\n"
+        "from featurestore.extract import extract\n"
+        f"key = FeatureKey.parse('bench/frame/ViT-S-32.none/uniform/8')\n"
+        f"source = read_manifest({str(root / 'manifest.csv')!r})\n"
+        "extractor = Extractor({'bench': source}, weights={'ViT-S-32.none': 'random:0'})\n"
+        f"store = FeatureStore({str(root / 'big')!r}, compute=extractor)\n"
+        "if sys.argv[1:] == ['fill']:\n"
+        "    import numpy as np\n"
+        "    values = np.random.default_rng(0).standard_normal((len(source), 8, 384), dtype=np.float32)\n"
+        "    provenance = [{'sources': [{'path': str(s.video), 'size': s.video.stat().st_size,\n"
+        "                   'mtime_ns': s.video.stat().st_mtime_ns, 'sha256': ''}]} for s in source.values()]\n"
+        "    store.put_many(key, list(source), values, recipe=extractor.recipe(key), provenance=provenance)\n"
+        "else:\n"
+        "    report = extract(store, key, list(source))\n"
+        "    assert report.stored_before == len(source) and 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program, "fill"], check=True)
+    taken = [seconds(lambda: subprocess.run([sys.executable, "-c", program], check=True)) for _ in range(3)]
+    return {
+        "start": f"extract again, {STORED} stored",
+        "s": round(statistics.median(taken), 3),
+        "above bare python s": "",
+    }
+
+
+if __name__ == "__main__":
+    main()
