@@ -138,7 +138,7 @@ def _extractor(
         recipe = shelf.recipe if shelf is not None else None
     except UnknownRecipeError:
         recipe = None
-    return making.extractor(key, sources.get(key.dataset, {}), recipe)
+    return making.extractor([key], sources, recipe)
 
 
 def _total(chosen: dict[FeatureKey, str | None], store: Path) -> int:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.jobs import Job, of_all_datasets, of_config, of_key
 from featurestore.cli.making import Making, making_options
 from featurestore.cli.options import (
+    ROOT_VARIABLE,
     SamplesFrom,
     gather_ids,
     ids_arguments,
@@ -31,21 +35,30 @@ PROBE_SAMPLES = 8  # made by --dry-run, to measure
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", required=False)
 @ids_arguments
 @store_option
 @samples_options
+@click.option("--all-datasets", is_flag=True, help="The nine test sets of MER-UniBench, in folders below --root DIR.")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.yaml",
+    help="What a settings file of the old code says is to be stored; see `fstore config explain`.",
+)
 @making_options
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it would take; store nothing.")
 @json_option
 @click.pass_context
 def extract(
     ctx: click.Context,
-    key: str,
+    key: str | None,
     ids: Sequence[str],
     ids_from: str | None,
     store: Path,
     samples_from: SamplesFrom,
+    all_datasets: bool,
+    config: Path | None,
     making: Making,
     dry_run: bool,
     as_json: bool,
@@ -56,22 +69,53 @@ def extract(
     fstore extract mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8 --manifest samples.csv
     fstore extract mer2023/frame/CLIP_VIT_LARGE/uniform/8 --dataset mer2023 --root /data/mer2023-dataset-process
     fstore extract my/frame/ViT-S-32.none/uniform/8 --manifest samples.csv --weights random:0
+    fstore extract frame/CLIP_VIT_LARGE/emotion_peak/8 --all-datasets --root /data
+    fstore extract --config eval_mer2023.yaml --root /data
 
     All samples of the source, or those with the IDs. What is stored stays as it is, unless its media
     changed; it may be interrupted at any moment, and several may run side by side. A sample that
     failed before is not tried again: see `fstore retry`. Exit code 1 where any sample failed.
     """
-    parsed, prefix = read_key(key, store)
-    samples = samples_from.require(parsed.dataset)
-    wanted = gather_ids(ids, ids_from) if ids or ids_from is not None else list(samples)
-    with making.extractor(parsed, samples) as extractor:
-        opened = _open(store, parsed, prefix, extractor)
-        if dry_run:
-            _dry_run(opened, parsed, wanted, extractor, as_json)
-            return
-        report = _run(opened, parsed, wanted, retry=False)
-    _show(report, extractor.workers, as_json)
-    ctx.exit(0 if report.ok else 1)
+    if (key is None) != (config is not None):
+        raise click.UsageError("give either a KEY or --config FILE.yaml")
+    if (ids or ids_from is not None) and (all_datasets or config is not None):
+        raise click.UsageError("ids are of one KEY")
+    if config is not None:
+        given = ctx.get_parameter_source("store") is not click.core.ParameterSource.DEFAULT
+        jobs = of_config(config, store if given or os.environ.get(ROOT_VARIABLE) else None, samples_from)
+    elif all_datasets:
+        jobs = of_all_datasets(str(key), store, samples_from)
+    else:
+        jobs = of_key(str(key), store, samples_from)
+    making = replace(making, device=making.device or jobs.device)
+    chosen = gather_ids(ids, ids_from) if ids or ids_from is not None else None
+    sources = {job.key.dataset: job.samples for job in jobs.jobs}
+    with making.extractor([job.key for job in jobs.jobs], sources) as extractor:
+        results = [_one(job, chosen, extractor, dry_run, as_json) for job in jobs.jobs]
+    for name, why in jobs.absent.items():
+        click.echo(f"{name}: {why}", err=True)
+    if as_json:
+        documents = [document for document, _ in results]
+        documents += [{"dataset": name, "error": why} for name, why in jobs.absent.items()]
+        echo_json(documents if all_datasets or config is not None else documents[0])
+    ctx.exit(0 if all(fine for _, fine in results) and not jobs.absent else 1)
+
+
+def _one(
+    job: Job, ids: list[str] | None, extractor: Extractor, dry_run: bool, as_json: bool
+) -> tuple[dict[str, Any], bool]:
+    """(JSON, whether all went well) of one key."""
+    wanted = list(job.samples) if ids is None else ids
+    opened = _open(job.store, job.key, job.prefix, extractor)
+    if dry_run:
+        planned = _dry_run(opened, job.key, wanted, extractor)
+        if not as_json:
+            _show_plan(planned, len(wanted))
+        return planned, True
+    report = _run(opened, job.key, wanted, retry=False)
+    if not as_json:
+        _show(report, extractor.workers)
+    return report.as_dict(), report.ok
 
 
 @click.command()
@@ -105,7 +149,7 @@ def retry(
     stored = next(iter(recipes.values())) if len(recipes) == 1 else None
     if prefix is not None:
         stored = next((recipe for name, recipe in recipes.items() if name.startswith(prefix)), None)
-    with making.extractor(parsed, samples, stored) as extractor:
+    with making.extractor([parsed], {parsed.dataset: samples}, stored) as extractor:
         opened = _open(store, parsed, prefix, extractor)
         records = opened.failures(parsed)
         chosen = gather_ids(ids, ids_from) if ids or ids_from is not None else list(records)
@@ -113,7 +157,10 @@ def retry(
     for id in chosen:
         if id not in records:
             click.echo(f"{id}: no record of a failure under {parsed}@{report.recipe[:8]}", err=True)
-    _show(report, extractor.workers, as_json)
+    if as_json:
+        echo_json(report.as_dict())
+    else:
+        _show(report, extractor.workers)
     ctx.exit(0 if report.ok else 1)
 
 
@@ -134,10 +181,7 @@ def _run(store: FeatureStore, key: FeatureKey, ids: list[str], retry: bool) -> R
         return run(store, key, ids, retry=retry, progress=bar)
 
 
-def _show(report: Report, workers: int, as_json: bool) -> None:
-    if as_json:
-        echo_json(report.as_dict())
-        return
+def _show(report: Report, workers: int) -> None:
     parts = [f"{report.computed:,} computed", f"{report.stored_before:,} stored before"]
     if report.waited:
         parts.append(f"{report.waited:,} made by another process")
@@ -160,7 +204,7 @@ def _show(report: Report, workers: int, as_json: bool) -> None:
         )
 
 
-def _dry_run(store: FeatureStore, key: FeatureKey, ids: list[str], extractor: Extractor, as_json: bool) -> None:
+def _dry_run(store: FeatureStore, key: FeatureKey, ids: list[str], extractor: Extractor) -> dict[str, Any]:
     from featurestore.extract import plan
 
     wanted: Plan = plan(store, key, ids, extractor.sources[key.dataset])
@@ -176,34 +220,39 @@ def _dry_run(store: FeatureStore, key: FeatureKey, ids: list[str], extractor: Ex
     if wanted.todo:
         extractor.probe(key, wanted.todo)
         result |= _measure(key, wanted.todo, extractor)
-    if as_json:
-        echo_json(result)
-        return
-    click.echo(f"{key}@{result['recipe'][:8]}: {counted(len(ids), 'sample')}")
-    click.echo(f"  {result['stored']:,} stored, {result['failed_before']:,} failed before, {result['to_do']:,} to do")
-    if wanted.stale:
-        click.echo(f"  of these {len(wanted.stale):,} because the media changed")
-    if result["seconds"] is not None:
-        click.echo(
-            f"  about {_duration(result['seconds'])}, going by {counted(result['measured'], 'sample')} made just now "
-            "and not stored"
-        )
+    return result
+
+
+def _show_plan(planned: dict[str, Any], asked: int) -> None:
+    click.echo(f"{planned['key']}@{planned['recipe'][:8]}: {counted(asked, 'sample')}")
+    click.echo(
+        f"  {planned['stored']:,} stored, {planned['failed_before']:,} failed before, {planned['to_do']:,} to do"
+    )
+    if planned["stale"]:
+        click.echo(f"  of these {planned['stale']:,} because the media changed")
+    if planned["seconds"] is not None:
+        measured = f"{counted(planned['measured'], 'sample')} made just now and not stored"
+        click.echo(f"  about {_duration(planned['seconds'])}, going by {measured}")
+    for id, why in planned.get("failed_now", {}).items():
+        click.echo(f"  would fail: {id}: {why}")
 
 
 def _measure(key: FeatureKey, ids: list[str], extractor: Extractor) -> dict[str, Any]:
     """Make some samples, the first to warm up, and scale."""
+    from featurestore.features import Failure
+
     start = time.perf_counter()
     for _ in extractor(key, ids[:1]):
         pass
     warm_up_s = time.perf_counter() - start
     some = ids[1 : 1 + PROBE_SAMPLES] or ids
     start = time.perf_counter()
-    failed = {id for id, result in extractor(key, some) if not hasattr(result, "values")}
+    failed = {id: result.message for id, result in extractor(key, some) if isinstance(result, Failure)}
     each_s = (time.perf_counter() - start) / len(some)
     return {
         "seconds": round(warm_up_s + each_s * (len(ids) - 1), 1),
         "measured": len(some),
-        "failed_now": sorted(failed),
+        "failed_now": failed,
     }
 
 

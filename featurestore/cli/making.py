@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,18 +31,28 @@ class Making:
     workers: int | None
     allow_corrupt: bool
 
-    def extractor(self, key: FeatureKey, samples: Mapping[str, Sample], stored: Recipe | None = None) -> Extractor:
-        """The extractor of a key.  What was not given is taken from a stored recipe, where there is one."""
+    def extractor(
+        self,
+        keys: Collection[FeatureKey],
+        sources: Mapping[str, Mapping[str, Sample]],
+        stored: Recipe | None = None,
+    ) -> Extractor:
+        """The extractor of some keys.  What was not given is taken from a stored recipe, where there is one."""
         from featurestore.extract import Extractor
 
+        encoders, samplings = {key.encoder for key in keys}, {key.sampling for key in keys}
+        if self.weights and len(encoders) > 1:
+            raise click.UsageError(f"--weights are of one encoder, but there are {', '.join(sorted(encoders))}")
+        if self.sampler_option and len(samplings) > 1:
+            raise click.UsageError(f"--sampler-option is of one sampler, but there are {', '.join(sorted(samplings))}")
         before = stored.data if stored is not None else {}
         seed = _dig(before, "weights", "random")
         weights = self.weights or (f"random:{seed}" if seed is not None else None)
         options = {**(_dig(before, "sampler", "options") or {}), **dict(map(_sampler_option, self.sampler_option))}
         return Extractor(
-            {key.dataset: samples},
-            weights={key.encoder: weights} if weights else {},
-            sampler_options={key.sampling: options},
+            sources,
+            weights=dict.fromkeys(encoders, weights) if weights else {},
+            sampler_options=dict.fromkeys(samplings, options),
             dtype=self.dtype or before.get("dtype") or "float32",
             compute_dtype=self.compute_dtype or before.get("compute_dtype") or "float32",
             device=self.device,

@@ -27,6 +27,8 @@ class Bar:
     def __call__(self, count: int) -> None:
         if self._bar is not None:
             self._bar.update(count)
+            if self._bar.n >= self.total:
+                self._bar.close()
         elif count < self.total:
             from tqdm import tqdm  # 20 ms that a run with nothing to do need not wait for
 

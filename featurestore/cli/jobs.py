@@ -1,0 +1,90 @@
+"""Jobs: what one `fstore extract` is to make, by a key, by a settings file, or for all test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from featurestore.cli.options import SamplesFrom, read_key
+
+if TYPE_CHECKING:  # they cost more than the whole of `fstore --help`
+    from featurestore.key import FeatureKey
+    from featurestore.samples import Sample
+
+
+@dataclass(frozen=True)
+class Job:
+    """One key with the samples it is to be made of."""
+
+    key: FeatureKey
+    prefix: str | None
+    """of the recipe that the settings must make, or None"""
+    store: Path
+    samples: Mapping[str, Sample]
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """What is to be made, and what cannot even be begun."""
+
+    jobs: list[Job]
+    absent: dict[str, str]
+    """dataset -> why its samples cannot be listed"""
+    device: str | None = None
+
+
+def of_key(text: str, store: Path, samples_from: SamplesFrom) -> Jobs:
+    """`KEY --manifest FILE` or `KEY --dataset NAME --root DIR`."""
+    key, prefix = read_key(text, store)
+    return Jobs([Job(key, prefix, store, samples_from.require(key.dataset))], {})
+
+
+def of_config(path: Path, store: Path | None, samples_from: SamplesFrom) -> Jobs:
+    """`--config FILE.yaml`: every modality that the file says is to be stored, of each of its datasets."""
+    from featurestore.errors import FeatureStoreError
+    from featurestore.legacy.guide import read_guide
+
+    if samples_from.manifest is not None or samples_from.mer_factory is not None:
+        raise click.UsageError("a settings file says which samples: --manifest and --mer-factory do not go with it")
+    guide = read_guide(path).check()
+    jobs, absent = [], {}
+    for name, entry in guide.datasets.items():
+        stored = [key for modality, key in entry.keys.items() if entry.policies[modality] == "store"]
+        if not stored or samples_from.dataset not in (None, name):
+            continue
+        place = store or entry.store
+        assert place is not None  # a file that stores something without saying where contradicts itself
+        try:
+            samples = entry.samples(samples_from.root, samples_from.split)
+        except FeatureStoreError as error:
+            absent[name] = str(error)
+        else:
+            jobs += [Job(key, None, place, samples) for key in stored]
+    if not jobs and not absent:
+        raise click.UsageError(f"{path} has nothing to store: use_preextracted_features is not True for any dataset")
+    return Jobs(jobs, absent, guide.device)
+
+
+def of_all_datasets(text: str, store: Path, samples_from: SamplesFrom) -> Jobs:
+    """`MODALITY/ENCODER/SAMPLING/N_FRAMES --all-datasets --root DIR`: the nine test sets of MER-UniBench."""
+    from featurestore.datasets import load_dataset, resolve_dataset, unibench_names
+    from featurestore.errors import FeatureStoreError
+
+    if samples_from.root is None or samples_from.manifest is not None or samples_from.dataset is not None:
+        raise click.UsageError("--all-datasets needs --root DIR, the folder with those of all datasets, and no other")
+    if text.count("/") != 3:
+        raise click.UsageError(f"with --all-datasets KEY is MODALITY/ENCODER/SAMPLING/N_FRAMES, not {text!r}")
+    jobs, absent = [], {}
+    for dataset in map(resolve_dataset, unibench_names()):
+        try:
+            samples = load_dataset(dataset, samples_from.root, samples_from.split, samples_from.mer_factory)
+        except FeatureStoreError as error:
+            absent[dataset.name] = str(error)
+        else:
+            key, prefix = read_key(f"{dataset.name}/{text}", store)
+            jobs.append(Job(key, prefix, store, samples))
+    return Jobs(jobs, absent)

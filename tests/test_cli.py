@@ -1,0 +1,171 @@
+"""fstore: the commands are loaded one by one, and an error is one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from cli_made import IDS, KEY, first_recipe, make_store, run, values
+from click.testing import CliRunner
+
+from featurestore import FeatureKey, FeatureStore, errors
+from featurestore.cli import COMMANDS, fstore, message_of, python_name
+from featurestore.cli.output import counted, size_text
+
+FSTORE = Path(sys.executable).parent / "fstore"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_store(tmp_path)
+
+
+def test_help_lists_every_command_without_importing_any() -> None:
+    line = "fstore(['--help'], standalone_mode=False)"
+    code = f"import sys; from featurestore.cli import fstore; {line}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1].split()
+    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+    assert not [name for name in modules if name.startswith("featurestore.cli.")]
+    assert "numpy" not in modules
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_loaded_and_says_what_it_does(name: str) -> None:
+    command = fstore.get_command(click.Context(fstore), name)
+    assert command is not None
+    assert command.name == name
+    assert command.help
+    assert COMMANDS[name][1].endswith(".")
+
+
+@pytest.mark.serial
+def test_help_and_ls_take_less_than_120_ms_over_bare_python(root: Path) -> None:
+    def best(*command: str) -> float:
+        times = []
+        for _ in range(9):
+            start = time.perf_counter()
+            subprocess.run(command, capture_output=True, check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    bare = best(sys.executable, "-c", "")
+    assert best(str(FSTORE), "--help") - bare < 0.12
+    assert best(str(FSTORE), "ls", "--store", str(root)) - bare < 0.12
+
+
+def test_ls_and_info_do_not_load_numpy(root: Path) -> None:
+    for line in (["ls"], ["info", KEY]):
+        code = f"""
+import sys
+from featurestore.cli import fstore
+fstore({[*line, "--store", str(root)]!r}, standalone_mode=False)
+assert "numpy" not in sys.modules, sorted(sys.modules)
+"""
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_mistyped_command_is_a_usage_error_with_a_hint() -> None:
+    assert "no command 'verfiy'; did you mean 'verify'?" in run("verfiy", exit_code=2).stderr
+    assert "there are demo, extract, " in run("xyzzy", exit_code=2).stderr
+    assert "No such option" in run("ls", "--no-such-thing", exit_code=2).stderr
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version").stdout == "fstore, version 0.1.0\n"
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """`fstore fail` raises what is put into this list."""
+    to_raise: list[BaseException] = []
+
+    @click.command()
+    def fail() -> None:
+        raise to_raise[0]
+
+    monkeypatch.setattr(type(fstore), "get_command", lambda self, ctx, name: fail if name == "fail" else None)
+    monkeypatch.setitem(COMMANDS, "fail", ("", ""))
+    return to_raise
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (errors.InvalidKeyError("bad key"), 2, "Error: bad key\n"),
+        (errors.UnknownDatasetError("which?"), 2, "Error: which?\n"),
+        (errors.ConfigError("contradiction"), 2, "Error: contradiction\n"),
+        (errors.AmbiguousRecipeError("two recipes"), 2, "Error: two recipes\n"),
+        (errors.MissingFeatureError("not stored"), 1, "Error: not stored\n"),
+        (errors.WeightsNotFoundError("no weights"), 1, "Error: no weights\n"),
+        (errors.StoreError(28, "disk full", "/features/x"), 1, "Error: disk full: /features/x\n"),
+        (PermissionError(13, "Permission denied", "/features"), 1, "Error: Permission denied: /features\n"),
+        (KeyboardInterrupt(), 130, "\nInterrupted; what was committed stays.\n"),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line_and_an_exit_code(
+    failing: list[BaseException], error: BaseException, code: int, said: str
+) -> None:
+    failing.append(error)
+    result = run("fail", exit_code=code)
+    assert (result.stdout, result.stderr) == ("", said)
+
+
+def test_debug_shows_the_traceback_before_or_after_the_command(root: Path) -> None:
+    for line in (["--debug", "ls", "a/b"], ["ls", "a/b", "--debug"]):
+        result = CliRunner().invoke(fstore, line)
+        assert result.exit_code == 2
+        assert "Traceback (most recent call last)" in result.stderr
+        assert result.stderr.endswith("e.g. mer2023/frame/CLIP_VIT_LARGE/uniform/8\n")
+
+
+def test_a_bug_is_not_hidden(failing: list[BaseException]) -> None:
+    failing.append(ZeroDivisionError("a bug"))
+    result = CliRunner().invoke(fstore, ["fail"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_a_closed_pipe_ends_quietly(root: Path) -> None:
+    FeatureStore(root).put_many(KEY, [f"{i:0400d}" for i in range(3000)], np.zeros((3000, 8, 4), "f4"), recipe={"b": 1})
+    (prefix,) = [name for name in FeatureStore(root).recipes(KEY) if name != first_recipe(root)]
+    line = f"'{FSTORE}' ls {KEY}@{prefix} --store '{root}' | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{0:0400d}\n"
+    assert done.stderr == ""
+
+
+def test_the_store_is_the_option_else_the_environment_else_here(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("ls").stderr == "The store features is not there yet.\n"
+    os.rename(root, tmp_path / "features")
+    assert KEY in run("ls").stdout
+    monkeypatch.setenv("FEATURESTORE_ROOT", str(tmp_path / "empty"))
+    assert run("ls").stdout == ""
+    assert KEY in run("ls", "--store", "features").stdout
+
+
+def test_an_alias_of_a_dataset_means_its_key(root: Path) -> None:
+    assert run("ls", KEY.replace("mer2023", "MER2023"), "--store", root).stdout.splitlines() == sorted(IDS)
+
+
+def test_a_key_that_is_stored_under_an_alias_can_be_named(tmp_path: Path) -> None:
+    """The Python interface takes keys as they are."""
+    FeatureStore(tmp_path).put_many(FeatureKey("MELD", "frame", "e", "s", 8), ["a"], values(1), recipe={})
+    assert run("ls", "MELD/frame/e/s/8", "--store", tmp_path).stdout == "a\n"
+
+
+def test_small_words() -> None:
+    assert [size_text(n) for n in (0, 999, 1000, 24_576, 999_949, 999_950, 5 * 10**12)] == [
+        "0 B", "999 B", "1.0 KB", "24.6 KB", "999.9 KB", "1.0 MB", "5.0 TB",
+    ]  # fmt: skip
+    assert [counted(n, "sample") for n in (0, 1, 12_799)] == ["0 samples", "1 sample", "12,799 samples"]
+    assert python_name("import") == "import_"
+    assert message_of(ValueError()) == "ValueError"
