@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
+from os import PathLike, fspath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ENCODERS", "Encoder", "encoder_names", "load_encoder", "register_encoder", "weights_identity"]
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "encoder_names",
+    "load_encoder",
+    "register_encoder",
+    "weights_identity",
+    "weights_origin",
+]
 
 
 class Encoder(Protocol):
@@ -37,8 +46,8 @@ class Encoder(Protocol):
     None (the encoder chooses) or a name such as "cuda:1".  The constructor only assigns: everything
     but `encode` works before weights are read and without importing torch.
 
-    A class may have a method `weights_identity() -> dict` (see the function of that name); it is then
-    given hub ids as they were typed.  Others get the path of the snapshot.
+    A class may have methods `weights_identity() -> dict` and `weights_origin() -> dict` (see the functions
+    of those names); it is then given hub ids as they were typed.  Others get the path of the snapshot.
     """
 
     @property
@@ -104,7 +113,7 @@ def encoder_names() -> list[str]:
 
 
 def load_encoder(
-    name: str, weights: str | None = None, device: str | None = None, compute_dtype: str = "float32"
+    name: str, weights: str | PathLike[str] | None = None, device: str | None = None, compute_dtype: str = "float32"
 ) -> Encoder:
     """The encoder called `name`.  Its weights are read, and torch imported, when it first encodes.
 
@@ -117,6 +126,7 @@ def load_encoder(
     dtype), and for an encoder of another package WeightsNotFoundError if a hub id is not in the cache.
     """
     make = _encoder_class(name)
+    spec = None if weights is None else fspath(weights)
     options: dict[str, str] = {}
     if "compute_dtype" in inspect.signature(make).parameters:
         options["compute_dtype"] = compute_dtype
@@ -126,11 +136,11 @@ def load_encoder(
         # Finding a hub id takes the layout of the hub's cache, which other packages need not know.
         from featurestore.encoders.weights import local_path
 
-        weights = local_path(weights, wanted_by=name)
-    return cast(Encoder, make(weights, device, **options))
+        spec = local_path(spec, wanted_by=name)
+    return cast(Encoder, make(spec, device, **options))
 
 
-def weights_identity(encoder: Encoder, weights: str | None = None) -> dict[str, Any]:
+def weights_identity(encoder: Encoder, weights: str | PathLike[str] | None = None) -> dict[str, Any]:
     """JSON that stands for an encoder's weights in a recipe; imports torch at most once per file.
 
     `weights` is what was given to `load_encoder`; it matters only for encoders of other packages,
@@ -145,7 +155,22 @@ def weights_identity(encoder: Encoder, weights: str | None = None) -> dict[str, 
     # numpy comes with it, which importing this package does not need.
     from featurestore.encoders.weights import file_identity
 
-    return file_identity(weights, wanted_by=type(encoder).__name__)
+    return file_identity(None if weights is None else fspath(weights), wanted_by=type(encoder).__name__)
+
+
+def weights_origin(encoder: Encoder, weights: str | PathLike[str] | None = None) -> dict[str, Any]:
+    """JSON that says where an encoder's weights were found: path and, from the hub, revision; or random seed.
+
+    It is for reports and provenance, not for a recipe: the same weights may lie in two places.
+    Raises WeightsNotFoundError.
+    """
+    if _answers_for_its_weights(encoder):
+        origin: dict[str, Any] = cast(Any, encoder).weights_origin()
+        return origin
+    from featurestore.encoders.weights import local_path  # as above
+
+    path = local_path(None if weights is None else fspath(weights), wanted_by=type(encoder).__name__)
+    return {} if path is None else {"path": path}
 
 
 def _answers_for_its_weights(encoder: object) -> bool:
@@ -156,33 +181,36 @@ def _answers_for_its_weights(encoder: object) -> bool:
 def _encoder_class(name: str) -> Callable[..., Any]:
     _discover()
     if name not in _registry:
-        # Reading open_clip's list of architectures needs only the path of the package, not torch.
-        from featurestore.encoders.clip import OpenClip, is_architecture
-
         architecture, dot, tag = name.rpartition(".")
-        if dot and tag and is_architecture(architecture):
-            return partial(OpenClip, name)
+        if dot and tag:
+            # Reading open_clip's list of architectures needs only the path of the package, not torch.
+            from featurestore.encoders.architecture import architectures
+            from featurestore.encoders.clip import OpenClip
+
+            if architecture in architectures():
+                return partial(OpenClip, name)
         raise _unknown(name)
-    module, _, attribute = _registry[name].partition(":")
+    target = _registry[name]
+    module, _, attribute = target.partition(":")
     try:
-        return cast(Callable[..., Any], getattr(import_module(module), attribute))
+        imported = import_module(module)
     except ImportError as error:
         raise MissingPackageError(
-            f"encoder {name!r} is {_registry[name]}, which cannot be imported ({error}); "
+            f"encoder {name!r} is {target}, which cannot be imported ({error}); "
             f"install the package that it comes from, with its dependencies"
         ) from error
-    except AttributeError:
-        raise UnknownEncoderError(
-            f"encoder {name!r} is registered as {_registry[name]}, but there is no such class"
-        ) from None
+    if not hasattr(imported, attribute):
+        raise UnknownEncoderError(f"encoder {name!r} is registered as {target}, but {module} has no {attribute}")
+    return cast(Callable[..., Any], getattr(imported, attribute))
 
 
 def _unknown(name: str) -> UnknownEncoderError:
-    from featurestore.encoders.clip import architectures  # as above: paths only
+    known, (_, dot, tag) = sorted(_registry), name.rpartition(".")
+    if dot:
+        from featurestore.encoders.architecture import architectures  # as above
 
-    _, dot, tag = name.rpartition(".")
-    # 'ViT-B32.openai' is near 'ViT-B-32.openai', not near the name of any registered encoder.
-    known = sorted(_registry) + ([f"{architecture}.{tag}" for architecture in architectures()] if dot else [])
+        # 'ViT-B32.openai' is near 'ViT-B-32.openai', not near the name of any registered encoder.
+        known += [f"{architecture}.{tag}" for architecture in architectures()]
     folded = {candidate.casefold(): candidate for candidate in known}
     near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3)]
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.encoders.notes import recall, remember, remembered
 from featurestore.encoders.tensors import Tensors, digest, read_tensors
 from featurestore.encoders.weights import (
     Checkpoint,
@@ -21,9 +22,6 @@ from featurestore.encoders.weights import (
     find,
     missing_package,
     random_identity,
-    recall,
-    remember,
-    remembered,
 )
 from featurestore.errors import ConfigError, InputError, WeightsNotFoundError
 
@@ -139,6 +137,14 @@ class FrozenNetwork(ABC):
         )
         remember(*self._note, json.dumps({"digest": value, "description": self.described_by(source)}, sort_keys=True))
         return {"digest": value}
+
+    def weights_origin(self) -> dict[str, Any]:
+        """Where the weights are: {"path", "revision" if they came from the hub} or {"random": SEED}."""
+        source = self.source
+        if isinstance(source, Random):
+            return {"random": source.seed}
+        path = str(source.files[0] if len(source.files) == 1 else source.folder)
+        return {"path": path, **({"revision": source.revision} if source.revision else {})}
 
     @property
     def _kind(self) -> str:

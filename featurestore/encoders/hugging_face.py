@@ -8,7 +8,8 @@ configs that mean the same are the same, and a new default of the library cannot
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -91,21 +92,19 @@ class HuggingFaceNetwork(FrozenNetwork):
             network = make(config)
             return network
         loaded = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
-        logging: Any = transformers.utils.logging
-        bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # extraction has one of its own
-        try:
+        with _quiet(transformers):
             # The library renames tensors of older files to its own layout of the day.
             network, report = make.from_pretrained(
-                None, config=config, state_dict=loaded, dtype=torch.float32, output_loading_info=True
+                None,
+                config=config,
+                state_dict=loaded,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported below, with the rest
             )
-        except RuntimeError as error:  # shapes
-            raise misfit([str(error).strip().splitlines()[0]]) from error
-        finally:
-            if bars:
-                logging.enable_progress_bar()
         wrong = [f"{name} is missing" for name in report["missing_keys"] if not name.startswith(self.unused)]
         wrong += [f"{name} is not part of it" for name in report["unexpected_keys"]]
+        wrong += [f"{name} is {tuple(got)}, not {tuple(wanted)}" for name, got, wanted in report["mismatched_keys"]]
         if wrong:
             raise misfit(wrong)
         return network
@@ -113,3 +112,18 @@ class HuggingFaceNetwork(FrozenNetwork):
     def off(self) -> dict[str, Any]:
         """Options that switch off what only training uses."""
         return {}
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """No progress bar: extraction has its own.  No table of what does not fit: that is raised, or not in use."""
+    logging = transformers.utils.logging
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

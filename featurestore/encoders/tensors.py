@@ -42,12 +42,12 @@ def read_tensors(files: tuple[Path, ...]) -> Tensors:
 
 
 def digest(tensors: Tensors) -> str:
-    """sha256 over names, shapes and float32 bytes (little endian), in the order of the names."""
+    """sha256 over [name, shape] as a line of JSON and the float32 bytes (little endian), in the order of the names."""
     total = hashlib.sha256()
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name], dtype="<f4")
+        array = np.asarray(tensors[name], dtype="<f4", order="C")
         total.update(json.dumps([name, list(array.shape)]).encode() + b"\n")
-        total.update(array.data)
+        total.update(array.reshape(-1).data)
     return total.hexdigest()
 
 
@@ -106,6 +106,9 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header without its metadata, and where the data begin."""
     size = path.stat().st_size
     with open(path, "rb") as file:
+        if file.read(19) == b"version https://git":
+            raise InputError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its repository")
+        file.seek(0)
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or not 2 <= length <= min(size - 8, _HEADER_LIMIT):
             raise InputError(f"{path} is no safetensors file, or is truncated ({size} bytes); fetch the file again")

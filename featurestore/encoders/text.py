@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from featurestore.encoders.clip import build_tower, describe_tower, only_tower, read_architecture
+from featurestore.encoders.architecture import describe_tower, only_tower, read_architecture
+from featurestore.encoders.clip import build_tower
 from featurestore.encoders.clip_format import text_tower
 from featurestore.encoders.frozen import FrozenNetwork, form_of
 from featurestore.encoders.tensors import Tensors

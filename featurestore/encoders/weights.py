@@ -3,23 +3,20 @@
 A specification is None (what was published), a local directory or file, HUB_ID[@REVISION], or
 "random:SEED".  The network is never used: a hub id is looked up in the cache of the Hugging Face hub,
 and the error of one that is not there has the command that fetches it.
-
-Digests are remembered in the user's cache directory, under the real path, size and mtime of the files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from featurestore.encoders.notes import remembered
 from featurestore.errors import ConfigError, MissingPackageError, WeightsNotFoundError
 
 # Tried in this order; of one model in several formats, safetensors wins: no torch is needed to read it.
@@ -147,60 +144,6 @@ def version_of(package: str) -> str:
 def missing_package(package: str) -> MissingPackageError:
     """The error for a package that encoders need."""
     return MissingPackageError(f"{package} is not installed; encoders need it: pip install 'featurestore[encoders]'")
-
-
-# -- remembering -----------------------------------------------------------------------------------------------------
-
-
-def remembered(kind: str, subject: str, files: tuple[Path, ...], compute: Callable[[], str]) -> str:
-    """The text that `compute` makes of `files`, from the user's cache as long as no file has changed."""
-    stamp = []
-    for file in files:
-        status = file.stat()
-        stamp.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
-    note = _note(kind, subject)
-    known = _read_note(note)
-    if known is not None and known["stamp"] == stamp:
-        return str(known["value"])
-    value = compute()
-    _write_note(note, {"kind": kind, "subject": subject, "stamp": stamp, "value": value})
-    return value
-
-
-def remember(kind: str, subject: str, value: str) -> None:
-    """Keep a text for `recall`."""
-    if recall(kind, subject) != value:
-        _write_note(_note(kind, subject), {"kind": kind, "subject": subject, "stamp": [], "value": value})
-
-
-def recall(kind: str, subject: str) -> str | None:
-    """What was last remembered, for files that are no longer here."""
-    known = _read_note(_note(kind, subject))
-    return None if known is None else str(known["value"])
-
-
-def _note(kind: str, subject: str) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    name = hashlib.sha256(f"{kind}\n{subject}".encode()).hexdigest()[:32]
-    return Path(base) / "featurestore" / "weights" / f"{name}.json"
-
-
-def _read_note(path: Path) -> dict[str, Any] | None:
-    try:
-        note = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return note if isinstance(note, dict) and {"stamp", "value"} <= note.keys() else None
-
-
-def _write_note(path: Path, note: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(note, file)
-        os.replace(file.name, path)
-    except OSError:
-        pass  # A home that cannot be written costs hashing again, nothing else.
 
 
 # -- finding ---------------------------------------------------------------------------------------------------------

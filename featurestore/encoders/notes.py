@@ -1,0 +1,69 @@
+"""Notes in the user's cache directory: what was costly to find out about files that have not changed since.
+
+One small JSON file for each note, below $XDG_CACHE_HOME/featurestore (else ~/.cache/featurestore).  A note
+is valid as long as its files have the same real path, size and mtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# A file may change twice within one tick of its clock, so one that has just been written is not trusted to stay.
+SETTLED_NS = 2_000_000_000
+
+
+def remembered(kind: str, subject: str, files: tuple[Path, ...], compute: Callable[[], str]) -> str:
+    """The text that `compute` makes of `files`, from the user's cache as long as no file has changed."""
+    states = [file.stat() for file in files]
+    stamp = [[str(file.resolve()), state.st_size, state.st_mtime_ns] for file, state in zip(files, states, strict=True)]
+    note = _note(kind, subject)
+    known = _read_note(note)
+    if known is not None and known["stamp"] == stamp:
+        return str(known["value"])
+    value = compute()
+    if time.time_ns() - max((state.st_mtime_ns for state in states), default=0) > SETTLED_NS:
+        _write_note(note, {"kind": kind, "subject": subject, "stamp": stamp, "value": value})
+    return value
+
+
+def remember(kind: str, subject: str, value: str) -> None:
+    """Keep a text for `recall`."""
+    if recall(kind, subject) != value:
+        _write_note(_note(kind, subject), {"kind": kind, "subject": subject, "stamp": [], "value": value})
+
+
+def recall(kind: str, subject: str) -> str | None:
+    """What was last remembered, for files that are no longer here."""
+    known = _read_note(_note(kind, subject))
+    return None if known is None else str(known["value"])
+
+
+def _note(kind: str, subject: str) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    name = hashlib.sha256(f"{kind}\n{subject}".encode()).hexdigest()[:32]
+    return Path(base) / "featurestore" / "weights" / f"{name}.json"
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    try:
+        note = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return note if isinstance(note, dict) and {"stamp", "value"} <= note.keys() else None
+
+
+def _write_note(path: Path, note: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(note, file)
+        os.replace(file.name, path)
+    except OSError:
+        pass  # A home that cannot be written costs hashing again, nothing else.

@@ -1,0 +1,469 @@
+"""Weights: where they are looked for, what identifies them, and what is said when they cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checkpoints_made import (
+    REVISION,
+    as_open_clip,
+    in_hub_cache,
+    make_clip,
+    make_data2vec,
+    make_dinov2,
+    make_hubert,
+    make_siglip,
+    pickled,
+)
+from safetensors.torch import load_file, save_file
+
+from featurestore.encoders import load_encoder, weights_identity, weights_origin
+from featurestore.encoders import notes as notes_module
+from featurestore.encoders.tensors import digest, read_tensors
+from featurestore.errors import ConfigError, InputError, WeightsNotFoundError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+WINDOWS = np.random.default_rng(0).normal(0, 0.1, (2, 32000)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("weights") / "clip")
+
+
+@pytest.fixture
+def copied(clip_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(clip_folder, tmp_path / "copied"))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache of this test's own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def identity(name: str, weights: Path | str | None) -> dict[str, Any]:
+    return weights_identity(load_encoder(name, weights, "cpu"))
+
+
+# -- one model, one digest -------------------------------------------------------------------------------------------
+
+
+def test_one_clip_has_one_digest_in_every_format(clip_folder: Path, tmp_path: Path) -> None:
+    """Hugging Face's safetensors and pickle, open_clip's safetensors, a training checkpoint: same recipe, same rows."""
+    published = as_open_clip(clip_folder, tmp_path / "open_clip")
+    trained = tmp_path / "trained"
+    shutil.copytree(published, trained, ignore=shutil.ignore_patterns("*.safetensors"))
+    tensors = load_file(published / "open_clip_model.safetensors")
+    torch.save(
+        {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in tensors.items()}},
+        trained / "open_clip_pytorch_model.bin",
+    )
+    folders = [clip_folder, pickled(clip_folder, tmp_path / "pickled"), published, trained]
+    for name, batch in (("CLIP_VIT_LARGE", IMAGES), ("CLIP_TEXT", ["one", "two"])):
+        made = [load_encoder(name, folder, "cpu") for folder in folders]
+        assert len({weights_identity(encoder)["digest"] for encoder in made}) == 1
+        assert all(encoder.config() == made[0].config() for encoder in made)
+        for encoder in made[1:]:
+            np.testing.assert_array_equal(encoder.encode(batch), made[0].encode(batch))
+
+
+def test_a_digest_is_over_names_shapes_and_float32_bytes(tmp_path: Path) -> None:
+    """Written down for another program to repeat, and for stores that exist."""
+    save_file({"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(1.5)}, tmp_path / "x.safetensors")
+    text = b'["a", []]\n' + np.float32(1.5).tobytes() + b'["b", [2, 3]]\n' + np.arange(6, dtype="<f4").tobytes()
+    assert digest(read_tensors((tmp_path / "x.safetensors",))) == hashlib.sha256(text).hexdigest()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.uint8, torch.bool])
+def test_tensors_of_other_dtypes_are_read_as_torch_reads_them(dtype: torch.dtype, tmp_path: Path) -> None:
+    tensors = {"w": (torch.randn(5, 7) * 3).to(dtype), "empty": torch.zeros(0, 3, dtype=dtype)}
+    save_file(tensors, tmp_path / "x.safetensors")
+    read = read_tensors((tmp_path / "x.safetensors",))
+    assert sorted(read) == ["empty", "w"]
+    for name, value in tensors.items():
+        assert read[name].dtype == np.float32
+        np.testing.assert_array_equal(read[name], value.float().numpy())
+
+
+def test_only_the_tower_in_use_counts(clip_folder: Path, copied: Path) -> None:
+    tensors = load_file(copied / "model.safetensors")
+    tensors["text_projection.weight"] += 1
+    save_file(tensors, copied / "model.safetensors")
+    assert identity("CLIP_VIT_LARGE", copied) == identity("CLIP_VIT_LARGE", clip_folder)
+    assert identity("CLIP_TEXT", copied) != identity("CLIP_TEXT", clip_folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["vision_model.encoder.layers.1.self_attn.v_proj.bias", "vision_model.embeddings.class_embedding"]
+)
+def test_the_last_bit_of_any_tensor_counts(name: str, clip_folder: Path, copied: Path) -> None:
+    tensors = load_file(copied / "model.safetensors")
+    tensors[name].view(torch.int32)[-1] ^= 1
+    save_file(tensors, copied / "model.safetensors")
+    assert identity("CLIP_VIT_LARGE", copied) != identity("CLIP_VIT_LARGE", clip_folder)
+
+
+def test_position_ids_of_older_checkpoints_are_left_out(clip_folder: Path, copied: Path) -> None:
+    tensors = load_file(copied / "model.safetensors")
+    for tower, length in (("vision_model", 257), ("text_model", 77)):
+        tensors[f"{tower}.embeddings.position_ids"] = torch.arange(length)[None]
+    save_file(tensors, copied / "model.safetensors")
+    for name in ("CLIP_VIT_LARGE", "CLIP_TEXT"):
+        assert identity(name, copied) == identity(name, clip_folder)
+    load_encoder("CLIP_VIT_LARGE", copied, "cpu").encode(IMAGES)
+
+
+def test_one_hubert_has_one_digest(tmp_path: Path) -> None:
+    """chinese-hubert-large is a pickle whose weight normalisation has the names of older versions of torch."""
+
+    def old_names(name: str) -> str:
+        return "hubert." + name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        )
+
+    folder = make_hubert(tmp_path / "hubert")
+    old = pickled(folder, tmp_path / "old", old_names)
+    new_encoder, old_encoder = (load_encoder("HUBERT_LARGE", path, "cpu") for path in (folder, old))
+    assert weights_identity(new_encoder) == weights_identity(old_encoder)
+    np.testing.assert_array_equal(new_encoder.encode(WINDOWS), old_encoder.encode(WINDOWS))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "unused"),
+    [
+        ("HUBERT_LARGE", make_hubert, "masked_spec_embed"),
+        ("DATA2VEC_BASE", make_data2vec, "lm_head.weight"),
+        ("DINO2_LARGE", make_dinov2, "layernorm.bias"),
+        ("DINO2_LARGE", make_dinov2, "embeddings.mask_token"),
+        ("SigLIP_SO", make_siglip, "vision_model.head.probe"),
+        ("SigLIP_SO", make_siglip, "text_model.head.bias"),
+    ],
+)
+def test_what_is_not_in_use_does_not_count(name: str, make: Any, unused: str, tmp_path: Path) -> None:
+    folder = make(tmp_path / name)
+    before = identity(name, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors[unused] += 1
+    save_file(tensors, folder / "model.safetensors")
+    assert identity(name, folder) == before
+
+
+def test_weights_may_be_split_over_files(clip_folder: Path, copied: Path) -> None:
+    tensors = load_file(copied / "model.safetensors")
+    names = sorted(tensors)
+    where = {name: f"model-{1 + i % 2:05}-of-00002.safetensors" for i, name in enumerate(names)}
+    for file in set(where.values()):
+        save_file({name: tensors[name] for name in names if where[name] == file}, copied / file)
+    (copied / "model.safetensors").unlink()
+    (copied / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    assert identity("CLIP_VIT_LARGE", copied) == identity("CLIP_VIT_LARGE", clip_folder)
+    (copied / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(WeightsNotFoundError, match="model-00002-of-00002"):
+        identity("CLIP_TEXT", copied)
+
+
+# -- remembering -----------------------------------------------------------------------------------------------------
+
+
+def settle(path: Path, seconds_ago: float = 100) -> None:
+    then = time.time_ns() - int(seconds_ago * 1e9)
+    os.utime(path, ns=(then, then))
+
+
+def test_a_digest_is_remembered_until_the_file_changes(clip_folder: Path, copied: Path) -> None:
+    """Other bytes with the same size and mtime pass unseen: what tells that the file was not read again."""
+    file = copied / "model.safetensors"
+    settle(file, 100)
+    stamp = file.stat().st_mtime_ns
+    first = identity("CLIP_VIT_LARGE", copied)
+    assert first == identity("CLIP_VIT_LARGE", clip_folder)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(stamp, stamp))
+    last_name = sorted(load_file(file))[-1]  # the last bytes belong to a tensor of the image tower
+    assert last_name.startswith("visual_projection")
+    assert identity("CLIP_VIT_LARGE", copied) == first
+    settle(file, 50)
+    assert identity("CLIP_VIT_LARGE", copied) != first
+
+
+def test_a_file_that_was_just_written_is_read_again(copied: Path) -> None:
+    file = copied / "model.safetensors"
+    os.utime(file)
+    stamp = file.stat().st_mtime_ns
+    first = identity("CLIP_VIT_LARGE", copied)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(stamp, stamp))
+    assert identity("CLIP_VIT_LARGE", copied) != first
+
+
+def test_a_pickle_is_digested_through_torch_only_once(clip_folder: Path, tmp_path: Path) -> None:
+    folder = pickled(clip_folder, tmp_path / "pickled")
+    settle(folder / "pytorch_model.bin")
+    first = identity("CLIP_VIT_LARGE", folder)
+    code = f"""
+import sys
+from featurestore.encoders import load_encoder, weights_identity
+assert weights_identity(load_encoder("CLIP_VIT_LARGE", {str(folder)!r})) == {first!r}
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_weights_that_are_gone_keep_their_name(copied: Path) -> None:
+    """The recipe of stored features can still be asked for; only computing needs the weights back."""
+    encoder = load_encoder("CLIP_VIT_LARGE", copied, "cpu")
+    before = (encoder.config(), weights_identity(encoder), encoder.dim)
+    shutil.rmtree(copied)
+    again = load_encoder("CLIP_VIT_LARGE", copied, "cpu")
+    assert (again.config(), weights_identity(again), again.dim) == before
+    with pytest.raises(WeightsNotFoundError, match="there is no file or directory"):
+        again.encode(IMAGES)
+    with pytest.raises(WeightsNotFoundError):
+        weights_identity(load_encoder("CLIP_TEXT", copied))
+
+
+def test_a_cache_that_cannot_be_written_or_read_costs_only_time(
+    tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    first = identity("CLIP_VIT_LARGE", clip_folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "broken"))
+    settle(clip_folder / "model.safetensors")
+    assert identity("CLIP_VIT_LARGE", clip_folder) == first
+    written = list((tmp_path / "broken").rglob("*.json"))
+    assert written
+    for note in written:
+        note.write_text("{")
+    assert identity("CLIP_VIT_LARGE", clip_folder) == first
+    assert notes_module.recall("no such", "note") is None
+
+
+# -- the hub's cache -------------------------------------------------------------------------------------------------
+
+
+def test_published_weights_are_found_in_the_hub_cache(hub: Path, clip_folder: Path) -> None:
+    in_hub_cache(clip_folder, hub, "openai/clip-vit-large-patch14")
+    encoder = load_encoder("CLIP_VIT_LARGE", device="cpu")
+    assert weights_origin(encoder)["revision"] == REVISION
+    assert weights_identity(encoder) == identity("CLIP_VIT_LARGE", clip_folder)
+
+
+def test_a_hub_id_may_have_a_revision(hub: Path, clip_folder: Path, tmp_path: Path) -> None:
+    other = make_clip(tmp_path / "other", seed=1)
+    in_hub_cache(other, hub, "me/clip", revision="f" * 40)
+    in_hub_cache(clip_folder, hub, "me/clip")
+    assert identity("CLIP_VIT_LARGE", "me/clip") == identity("CLIP_VIT_LARGE", clip_folder)
+    assert identity("CLIP_VIT_LARGE", f"me/clip@{REVISION}") == identity("CLIP_VIT_LARGE", clip_folder)
+    assert identity("CLIP_VIT_LARGE", f"me/clip@{'f' * 40}") == identity("CLIP_VIT_LARGE", other)
+    with pytest.raises(WeightsNotFoundError, match=r"me/clip@v2 are not on this machine.*--revision v2"):
+        identity("CLIP_VIT_LARGE", "me/clip@v2")
+
+
+def test_a_snapshot_without_weights_says_what_to_fetch(hub: Path, clip_folder: Path) -> None:
+    snapshot = in_hub_cache(clip_folder, hub, "openai/clip-vit-large-patch14")
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(WeightsNotFoundError, match=r"holds no weights.*hf download openai/clip-vit-large-patch14"):
+        identity("CLIP_VIT_LARGE", None)
+
+
+def test_weights_that_are_not_here_are_an_error_at_once_and_without_a_network(tmp_path: Path) -> None:
+    """Although the network may be used (HF_HUB_OFFLINE=0), and would never answer."""
+    code = """
+import socket, sys, time
+def refuse(*args, **kwargs): raise SystemExit("the network was used")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from featurestore.encoders import load_encoder, weights_identity
+from featurestore.errors import WeightsNotFoundError
+for name, weights in [("CLIP_VIT_LARGE", None), ("HUBERT_LARGE", "me/hubert@v1"), ("CLIP_TEXT", "/no/such/directory"),
+                      ("ViT-S-32.none", None), ("SigLIP_SO", "nothing")]:
+    start = time.monotonic()
+    try:
+        weights_identity(load_encoder(name, weights))
+    except WeightsNotFoundError as error:
+        assert name in str(error) and "recipe=" in str(error) and "random:0" in str(error), error
+    else:
+        raise AssertionError(name)
+    assert time.monotonic() - start < 5
+"""
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+# -- weights that cannot be used -------------------------------------------------------------------------------------
+
+
+def test_a_directory_without_weights_says_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(WeightsNotFoundError, match=r"Looked for model.safetensors, .*found notes.txt"):
+        identity("CLIP_VIT_LARGE", tmp_path)
+    with pytest.raises(WeightsNotFoundError, match=r"notes.txt is not one of \.bin, \.pt, \.pth, \.safetensors"):
+        identity("CLIP_VIT_LARGE", tmp_path / "notes.txt")
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:123\nsize 1710540580\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no safetensors file, or is truncated"),
+        (b"<!DOCTYPE html><html>Not found</html>", "is no safetensors file, or is truncated"),
+        (LFS, "is a Git LFS pointer"),
+        (b"\x02\0\0\0\0\0\0\0[]", "header that is not safetensors'"),
+        (b"\x09\0\0\0\0\0\0\0" + b'{"a": {}}', "header that is not safetensors'"),
+    ],
+)
+def test_a_file_that_is_no_safetensors_is_named(content: bytes, message: str, copied: Path) -> None:
+    (copied / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        identity("CLIP_VIT_LARGE", copied)
+    assert str(copied / "model.safetensors") in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0.999, 0.5, 0.01])
+def test_a_truncated_file_is_named(keep: float, copied: Path) -> None:
+    file = copied / "model.safetensors"
+    os.truncate(file, int(file.stat().st_size * keep))
+    with pytest.raises(InputError, match=r"fetch the file again"):
+        load_encoder("CLIP_VIT_LARGE", copied, "cpu").encode(IMAGES)
+
+
+class Code:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("/tmp/this-must-not-be-made",)
+
+
+@pytest.mark.parametrize("content", [{"w": Code()}, [1, 2]])
+def test_a_pickle_with_more_than_tensors_is_refused(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"pytorch_model.bin (cannot be read as tensors alone|holds a list)"):
+        identity("CLIP_VIT_LARGE", tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"<!DOCTYPE html>")
+    with pytest.raises(InputError, match="cannot be read as tensors alone"):
+        identity("CLIP_VIT_LARGE", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing", "transformer.resblocks.1.ln_2.weight is missing"),
+        ("more", "transformer.resblocks.2.ln_2.weight is not part of it"),
+        ("shape", r"transformer.resblocks.1.ln_2.weight is \(3,\), not \(64,\)"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(change: str, message: str, copied: Path) -> None:
+    tensors = load_file(copied / "model.safetensors")
+    name = "vision_model.encoder.layers.1.layer_norm2.weight"
+    if change == "missing":
+        del tensors[name]
+    elif change == "more":
+        tensors[name.replace("1.layer", "2.layer", 1)] = tensors[name].clone()
+    else:
+        tensors[name] = torch.ones(3)
+    save_file(tensors, copied / "model.safetensors")
+    with pytest.raises(InputError, match=message) as caught:
+        load_encoder("CLIP_VIT_LARGE", copied, "cpu").encode(IMAGES)
+    assert "CLIP_VIT_LARGE" in str(caught.value)
+    assert str(copied / "model.safetensors") in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["missing", "more", "shape"])
+def test_tensors_that_do_not_fit_a_model_of_transformers_are_named(change: str, tmp_path: Path) -> None:
+    folder = make_hubert(tmp_path / "hubert")
+    tensors = load_file(folder / "model.safetensors")
+    name = "encoder.layers.1.layer_norm.weight"
+    if change == "missing":
+        del tensors[name]
+    elif change == "more":
+        tensors[name.replace("layers.1", "layers.9")] = tensors[name].clone()
+    else:
+        tensors[name] = torch.ones(3)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(InputError, match=r"HUBERT_LARGE: .*model.safetensors: .*encoder.layers.[19].layer_norm.weight"):
+        load_encoder("HUBERT_LARGE", folder, "cpu").encode(WINDOWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("CLIP_VIT_LARGE", "hubert"), ("CLIP_TEXT", "siglip"), ("HUBERT_LARGE", "clip"), ("DINO2_LARGE", "siglip")],
+)
+def test_weights_of_another_model_are_refused(name: str, other: str, tmp_path: Path) -> None:
+    make = {"hubert": make_hubert, "siglip": make_siglip, "clip": make_clip}[other]
+    folder = make(tmp_path / other)
+    with pytest.raises(ConfigError, match=rf"config.json describes a model of type '{other}'"):
+        load_encoder(name, folder).config()
+
+
+def test_a_config_that_is_not_json_is_named(copied: Path) -> None:
+    for content in ("{", "[]"):
+        (copied / "config.json").write_text(content)
+        with pytest.raises(ConfigError, match=r"config.json is not (a )?JSON"):
+            load_encoder("CLIP_VIT_LARGE", copied).config()
+
+
+def test_an_activation_that_clip_does_not_have_is_refused(tmp_path: Path) -> None:
+    folder = make_clip(tmp_path / "clip", hidden_act="relu")
+    with pytest.raises(ConfigError, match="hidden_act relu; one of quick_gelu, gelu is needed"):
+        load_encoder("CLIP_VIT_LARGE", folder).config()
+
+
+# -- random weights --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ["random:", "random:x", "random:-1", "random:1.5", "random:9999999999"])
+def test_a_seed_is_a_whole_number(spec: str) -> None:
+    with pytest.raises(ConfigError, match="the seed must be a whole number"):
+        identity("ViT-S-32.none", spec)
+
+
+def test_random_weights_are_the_same_in_every_process_and_disturb_no_other_generator() -> None:
+    code = """
+import numpy as np, torch
+from featurestore.encoders import load_encoder
+torch.manual_seed(int(__import__("sys").argv[1]))
+before = torch.get_rng_state()
+image = np.arange(224 * 224 * 3, dtype=np.uint8).reshape(1, 224, 224, 3)
+features = load_encoder("ViT-S-32.none", "random:0", "cpu").encode(image)
+assert torch.equal(before, torch.get_rng_state())
+print(features.tobytes().hex())
+"""
+    one, two = (
+        subprocess.run([sys.executable, "-c", code, seed], check=True, capture_output=True, text=True).stdout
+        for seed in "12"
+    )
+    assert one == two
+    image = np.arange(224 * 224 * 3, dtype=np.uint8).reshape(1, 224, 224, 3)
+    assert load_encoder("ViT-S-32.none", "random:1", "cpu").encode(image).tobytes().hex() != one.strip()
+
+
+def test_random_weights_have_an_identity_of_their_own() -> None:
+    """Of the seed, the architecture and the versions of the libraries that draw them."""
+    seen = [identity(name, f"random:{seed}") for name in ("ViT-S-32.none", "ViT-B-32.none") for seed in (0, 1)]
+    assert len({one["digest"] for one in seen}) == 4
+    assert [one["random"] for one in seen] == [0, 1, 0, 1]
+    assert identity("ViT-S-32.none", "random:0") == seen[0]
+    assert weights_origin(load_encoder("ViT-S-32.none", "random:5")) == {"random": 5}
