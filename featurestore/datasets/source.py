@@ -80,7 +80,6 @@ def _csv_labels(folder: Path, labels: Labels) -> Mapping[str, str]:
 def label_text(labels: Labels, record: Any, name: str, path: Path) -> str:
     """The label of one record as text: a class word, a number as Python prints it, or a list as it is written."""
     value: Any = record.get(labels.field) if isinstance(record, dict) else None
-    value = value.item() if hasattr(value, "item") else value
     if labels.kind == "class" and type(value) is int and 0 <= value < len(labels.classes):
         return labels.classes[value]
     if labels.kind == "valence" and type(value) in (int, float) and math.isfinite(value):
