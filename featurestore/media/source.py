@@ -18,7 +18,8 @@ def file_source(path: Path) -> dict[str, Any]:
     may be there next time, so only an empty one is a failure worth recording.
     """
     try:
-        with open(path, "rb") as file:
+        # Without O_NONBLOCK a named pipe would wait for a writer.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise unavailable(path, "is not a regular file")

@@ -166,7 +166,7 @@ def decode_frames(
     pixels = np.empty((len(numbers), *size, 3), np.uint8)
     missing = set(rows)
     damaged: list[int] = []
-    scale = _Scale(index.path, size)
+    scale = _Scale(index, size)
     for time, frame in _decode(index, set(rows), int(asked.max()), damaged):
         if time in missing:
             missing.discard(time)
@@ -241,8 +241,9 @@ def _refuse_damaged(
 class _Scale:
     """Frame -> (height, width, 3) RGB, upright; valid until the next call."""
 
-    def __init__(self, path: Path, size: tuple[int, int]) -> None:
-        self.path = path
+    def __init__(self, index: VideoIndex, size: tuple[int, int]) -> None:
+        self.path = index.path
+        self.time_base = index.time_base
         self.height, self.width = size
         self._made_for: tuple[Any, ...] = ()
         self._graph: Any = None
@@ -266,7 +267,7 @@ class _Scale:
         graph = av.filter.Graph()
         graph.threads = 1
         chain = [
-            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
+            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=self.time_base),
             *(graph.add(name, arguments) for name, arguments in _UPRIGHT[frame.rotation]),
             graph.add("scale", f"{self.width}:{self.height}:flags=bilinear"),
             graph.add("format", "rgb24"),
