@@ -43,7 +43,7 @@ class Given:
         if self.recipe is not None:
             found["recipe"] = self.recipe
         if self.frame_indices is not None:
-            found["rows"] = [int(index) for index in self.frame_indices]
+            found["frame_indices"] = [int(index) for index in self.frame_indices]
         if note := (self.provenance or {}).get("note"):
             found["note"] = note
         return found

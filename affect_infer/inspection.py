@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from affect_infer.config import Settings, Task
 from affect_infer.inputs import Given
 from affect_infer.model import AffectModel
-from affect_infer.plan import Plan, check_problems, make_plan
+from affect_infer.plan import Plan, check_inputs, check_problems, make_plan
 from affect_infer.run import load_for, make_extractor, make_request
 from featurestore.errors import InputError
 
@@ -96,6 +96,7 @@ def inspect_sample(settings: Settings, id: str) -> Inspection:
     settings = replace(settings, tasks=(replace(task, samples={id: task.samples[id]}),))
     with make_extractor(settings) as extractor:
         plan = make_plan(settings.tasks[0], settings, extractor)
+        check_inputs(plan, [id])
         check_problems([plan], settings)
         model, _ = load_for(settings, [plan])
         assert isinstance(model, AffectModel)

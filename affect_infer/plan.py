@@ -89,26 +89,37 @@ class Plan:
 
 
 def make_plan(task: Task, settings: Settings, extractor: Extractor) -> Plan:
-    """Decide where every modality comes from and check what will be read.  No model, no encoder is loaded.
+    """Decide where every modality comes from.  No media are read, no model or encoder is loaded.
 
-    Raises RecipeError with the ways out where rows are stored only under another recipe than this run's, ConfigError
-    where frame counts and descriptions disagree, WeightsNotFoundError where something must be computed without weights.
+    Raises RecipeError with the ways out where rows are stored only under another recipe than this run's,
+    WeightsNotFoundError where something must be computed without weights, ConfigError.
     """
     plan = Plan(task, settings, extractor)
     for modality in task.wanted():
         if modality in task.policies:
             plan.origins[modality] = _origin(plan, modality)
+    return plan
+
+
+def check_inputs(plan: Plan, ids: Sequence[str]) -> None:
+    """Fill in the problems of these samples, and forget those of others.
+
+    Raises ConfigError where the frame counts of descriptions and videos disagree.
+    """
+    task = plan.task
+    chosen = set(ids)
+    plan.problems = {id: found for id, found in plan.problems.items() if id in chosen}
     if "subtitle" in task.mode.needs:
         why = (
             "no subtitle; add it to the manifest or the dataset's table of transcripts ('' means that nothing is said)"
         )
-        for id, sample in task.samples.items():
-            if sample.subtitle is None:
+        for id in ids:
+            if task.samples[id].subtitle is None:
                 plan.problems.setdefault(id, {})["subtitle"] = Failure("subtitle", f"sample {id!r} has {why}")
     for modality, origin in plan.origins.items():
-        for id, failure in check_media(origin.key, origin.to_compute, extractor, task.samples).items():
+        reading = [id for id in origin.to_compute if id in chosen]
+        for id, failure in check_media(origin.key, reading, plan.extractor, task.samples).items():
             plan.problems.setdefault(id, {})[modality] = failure
-    return plan
 
 
 def problems_text(plans: Sequence[Plan]) -> str | None:

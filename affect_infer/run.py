@@ -14,7 +14,7 @@ from affect_infer.config import MODALITIES, Settings
 from affect_infer.generate import Sampling
 from affect_infer.inputs import Inputs
 from affect_infer.model import Answer, Request
-from affect_infer.plan import Plan, check_problems, make_plan
+from affect_infer.plan import Plan, check_inputs, check_problems, make_plan
 from affect_infer.report import Report, banner
 from affect_infer.results import Results, answers_in_order, read_results, write_npz
 from featurestore.errors import ConfigError, InputError
@@ -26,7 +26,6 @@ GPU_BATCH, CPU_BATCH = 32, 8
 class Answerer(Protocol):
     """What the loop needs of a model; AffectModel is one."""
 
-    origin: str
     batch_size_limit: int | None
 
     def answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
@@ -52,11 +51,13 @@ def run(
     with ExitStack() as stack:
         extractor = stack.enter_context(make_extractor(settings))
         plans = [make_plan(task, settings, extractor) for task in settings.tasks]
-        check_problems(plans, settings)
         for note in settings.notes:
             tell(note)
         opened = [stack.enter_context(Results(result_path(settings, plan), identity(settings, plan))) for plan in plans]
         report.resumed = sum(len(results.answered) for results in opened)
+        for plan, results in zip(plans, opened, strict=True):
+            check_inputs(plan, [id for id in plan.task.samples if id not in results.answered])
+        check_problems(plans, settings)
         todo = [_todo(plan, results) for plan, results in zip(plans, opened, strict=True)]
         for plan in plans:
             tell(banner(plan))
