@@ -336,6 +336,21 @@ def open_segment(path: str, fingerprint: str, key: str) -> Tuple[Segment, Any]:
     return Segment(path, header, shape, dtype, records["crc"].astype(np.uint32)), records
 
 
+def names_replaced(path: str) -> Set[str]:
+    """What a damaged segment replaces, by what is left of the two files that say so.
+
+    That was overwritten or deleted, and must not come back because what replaced it is damaged.
+    """
+    found: Set[bytes] = set()
+    for name in ("replaces", "zarr.json"):
+        try:
+            with open(os.path.join(path, name), "rb") as file:
+                found.update(SEGMENT_NAME.findall(file.read()))
+        except OSError:
+            pass  # the other one may be there
+    return {name.decode() for name in found} - {os.path.basename(path)}
+
+
 class SortedTable:
     """Digest -> place for many rows: sorted numpy columns instead of a dict of bytes."""
 
@@ -450,6 +465,11 @@ class Reader:
         snapshot = self._snapshot or self._load()
         counted = {segment.name for segment in snapshot.segments}
         return [snapshot.by_name[name] for name in sorted(snapshot.by_name) if name not in counted]
+
+    @property
+    def replaced_by_damaged(self) -> Set[str]:
+        """Names of what damaged segments replace, as far as that can still be read."""
+        return set().union(*self._skipped.values())
 
     @property
     def row_type(self) -> Optional[Tuple[Tuple[int, int], Any]]:
@@ -655,12 +675,7 @@ class Reader:
                 "segment %s of %s: %s; its samples count as missing; run `fstore verify`", name, self.path, why
             )
         self.problems[name] = why
-        try:
-            with open(os.path.join(self.path, "segments", name, "zarr.json"), "rb") as file:
-                # Whatever it replaced was overwritten or deleted: that must not come back because this is damaged.
-                self._skipped[name] = {found.decode() for found in SEGMENT_NAME.findall(file.read())}
-        except OSError:
-            self._skipped[name] = set()
+        self._skipped[name] = names_replaced(os.path.join(self.path, "segments", name))
 
     def _grows(self, before: _Snapshot, names: Set[str], opened: Dict[str, Tuple[Segment, Any]]) -> bool:
         """Whether all that happened is that later segments came, which replace nothing: a commit of another process."""

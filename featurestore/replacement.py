@@ -72,18 +72,15 @@ def compact(place: Place, recipe: Recipe, reader: Reader, codec: str | None = No
 
 def quarantine(place: Place, recipe: Recipe, reader: Reader) -> list[str]:
     """Move damaged segments aside, keeping the sound rows in their place; the names of those moved."""
+    reader.refresh(force=True)
     damaged = sorted(reader.problems)
     partly = [segment for segment in reader.segments if segment.name in damaged]
     if partly:
         _replace(place, recipe, reader, partly, list(_sound_rows(reader, partly)))
-    folder = place.house / "quarantine"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in damaged:
-        if (place.segments / name).is_dir():
-            os.rename(place.segments / name, folder / name)
-    fsync_dir(folder)
-    fsync_dir(place.segments)
-    return damaged
+    # What a damaged one replaced goes first: it would count again.
+    moved = [name for names in (sorted(reader.replaced_by_damaged), damaged) for name in _set_aside(place, names)]
+    reader.refresh(force=True)
+    return moved
 
 
 def gc(place: Place, reader: Reader, grace_s: float = GRACE_S) -> int:
@@ -230,6 +227,20 @@ def _sound_rows(reader: Reader, partly: Sequence[Segment]) -> Iterator[Kept]:
                 continue
             if reader.find(line["id"]) == (segment, row):
                 yield segment, row, line
+
+
+def _set_aside(place: Place, names: Sequence[str]) -> list[str]:
+    """Move segments to the quarantine, durable before anything else moves; the names of those that were there."""
+    folder = place.house / "quarantine"
+    folder.mkdir(parents=True, exist_ok=True)
+    there = [name for name in names if (place.segments / name).is_dir()]
+    for name in there:
+        taken = (folder / name).exists()
+        os.rename(place.segments / name, folder / (f"{name}-{uuid.uuid4().hex[:8]}" if taken else name))
+    if there:
+        fsync_dir(folder)
+        fsync_dir(place.segments)
+    return there
 
 
 def _mtime(place: Place, name: str) -> float:

@@ -36,6 +36,7 @@ from featurestore.recipe import Recipe
 
 crc32c = google_crc32c.value
 SHARD_FILE = "c.0.0.0"
+REPLACES_FILE = "replaces"  # what zarr.json says too: damage to either must not bring back replaced rows
 BLOCK_BYTES = 32 << 20  # written at a time: bounds the memory that a commit needs beside the values
 _durable: set[str] = set()  # recipe directories whose levels this process has fsynced
 
@@ -129,6 +130,8 @@ def commit(
             "replaces": sorted(replaces),
             "made_with": {**_made_with(), **(made_with or {})},
         }
+        if replaces:
+            write_file(f"{staging}/{REPLACES_FILE}", [replaces_document(replaces)])
         write_file(f"{staging}/zarr.json", [_sealed(_array_document(rows, codec, header))])
         fsync_dir(staging)
         os.rename(staging, f"{place.segments}/{name}")
@@ -269,6 +272,11 @@ def _array_document(rows: Rows, codec: str | None, header: Mapping[str, Any]) ->
         "attributes": {"featurestore": {**header, "seal": "0" * SEAL_SIZE}},
         "storage_transformers": [],
     }
+
+
+def replaces_document(names: Iterable[str]) -> bytes:
+    """One name a line."""
+    return "".join(f"{name}\n" for name in sorted(names)).encode()
 
 
 def _sealed(document: Mapping[str, Any]) -> bytes:

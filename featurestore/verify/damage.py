@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import UnknownRecipeError
 from featurestore.reader import BadRowError, Reader, Segment
-from featurestore.segment import SHARD_FILE
+from featurestore.segment import REPLACES_FILE, SHARD_FILE, replaces_document
 from featurestore.shelf import Shelf
 from featurestore.verify.findings import Finding, Findings
 from featurestore.verify.tree import set_aside
@@ -70,6 +70,7 @@ class Damage:
             if values is not None and line is not None and self.reader.find(line["id"]) == (segment, row):
                 yield line, values
         self._index(segment)
+        self._replaces(segment)
         if len(self._bad_rows) == sound and segment.name not in self._bad_files:
             # Bytes that no row shows: the checksums that other Zarr readers use, and whole files.
             self._digests(segment)
@@ -137,6 +138,18 @@ class Damage:
                     found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
                 if found != header["blake2b"]:
                     self._bad_file(segment, f"`{name}` fails its digest, though no row shows it")
+
+    def _replaces(self, segment: Segment) -> None:
+        """The second list of what it replaces, which counts where zarr.json is damaged."""
+        try:
+            with open(os.path.join(segment.path, REPLACES_FILE), "rb") as file:
+                found = file.read()
+        except FileNotFoundError:
+            if not os.path.isdir(segment.path):
+                raise
+            found = b""
+        if found != replaces_document(segment.replaces):
+            self._bad_file(segment, f"`{REPLACES_FILE}` is not the list in zarr.json")
 
     def _bad_file(self, segment: Segment, what: str) -> None:
         self._bad_files.setdefault(segment.name, what)

@@ -15,12 +15,12 @@ from featurestore.errors import FormatVersionError, UnknownRecipeError
 from featurestore.key import FeatureKey
 from featurestore.reader import FORMAT
 from featurestore.recipe import Recipe
-from featurestore.segment import SHARD_FILE, Place, ensure_group, fsync_dir, group_document
+from featurestore.segment import REPLACES_FILE, SHARD_FILE, Place, ensure_group, fsync_dir, group_document
 from featurestore.shelf import Shelf, read_recipe
 from featurestore.verify.findings import Finding, Findings
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-SEGMENT_FILES = {"zarr.json", "rows", SHARD_FILE}
+SEGMENT_FILES = {"zarr.json", "rows", SHARD_FILE, REPLACES_FILE}
 KEY_LEVELS = 5
 
 

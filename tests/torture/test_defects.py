@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from featurestore import FeatureKey, FeatureStore
-from featurestore.errors import StoreError
+from featurestore.errors import CorruptSegmentError, MissingFeatureError, StoreError
 from featurestore.failures import Failures
 from featurestore.features import Failure
 
@@ -72,3 +72,25 @@ def test_a_killed_writer_leaves_no_record_for_ever(tmp_path: Path, monkeypatch: 
     os.utime(staged, (0, 0))
     shelf.gc()
     assert [path for path in shelf.place.house.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1, 400, 900])
+def test_what_was_replaced_stays_replaced_when_what_replaced_it_is_damaged(tmp_path: Path, kept_bytes: int) -> None:
+    """With the end of its zarr.json a segment forgot what it replaced: overwritten and deleted rows came back."""
+    store = FeatureStore(tmp_path)
+    store.put_many(KEY, ["a", "b"], np.stack([ROW, ROW + 1]), recipe=RECIPE)
+    store.put_many(KEY, ["a"], ROW[None] + 2, recipe=RECIPE, overwrite=True)
+    store.delete(KEY, ["b"])
+    shelf = store.shelf(KEY)
+    assert shelf is not None
+    (last,) = shelf.reader.segments
+    os.truncate(Path(last.path) / "zarr.json", kept_bytes)
+    for id in ("a", "b"):
+        with pytest.raises(CorruptSegmentError, match="verify"):
+            FeatureStore(tmp_path).get(KEY, id)
+    shelf = FeatureStore(tmp_path).shelf(KEY)
+    assert shelf is not None
+    assert len(shelf.quarantine()) == 3  # what it replaced goes with it, or it would count again
+    for id in ("a", "b"):
+        with pytest.raises(MissingFeatureError):
+            FeatureStore(tmp_path).get(KEY, id)
