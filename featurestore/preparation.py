@@ -62,8 +62,8 @@ def frames(sample: Sample, sampling: Sampling, size: tuple[int, int], allow_corr
     index = yield index_video, _path(sample, "video", sampling.key)
     indices, note = sampling.choose(sample, index.total)
     decoded = yield decode_frames, index, indices, size, allow_corrupt
-    if index.declared is not None:
-        note["cut_off"] = {"frames": index.total, "frames_announced": index.declared}
+    if index.missing_s:
+        note["cut_off"] = {"missing_s": round(index.missing_s, 3)}
     return Prepared(decoded.pixels, indices, decoded.timestamps_s, [index.source], note)
 
 

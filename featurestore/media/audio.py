@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import MediaError, MissingPackageError
-from featurestore.media.source import file_source
+from featurestore.media.source import TOLERANCE_S, file_source
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW = 2 * SAMPLE_RATE_HZ
 """samples in a window"""
+_UNKNOWN_FORMAT = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT: not sound alone, so perhaps a video
 _UNKNOWN_LENGTH = (0, 0xFFFFFFFF)  # as programs write that cannot seek back to the header
 
 
@@ -81,13 +82,16 @@ def _read(path: Path) -> tuple[NDArray[np.float32], int]:
     except ImportError as error:
         raise _missing(error) from error
     try:
-        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        return sound, rate
+        with soundfile.SoundFile(path) as file:
+            announced, rate = file.frames, file.samplerate
+            sound = file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        # Not one of its formats, so perhaps a video; everything else is a damaged sound file.
-        if "unknown format" not in error.error_string.lower() and "not recognised" not in error.error_string.lower():
-            raise MediaError(f"{path} cannot be read as sound: {error.error_string}", path) from error
-    return _read_container(path)
+        if error.code == _UNKNOWN_FORMAT:
+            return _read_container(path)
+        raise MediaError(f"{path} cannot be read as sound: {error.error_string}", path) from error
+    if len(sound) < announced:
+        raise _cut_off(path, f"{announced} samples", f"{len(sound)}")
+    return sound, rate
 
 
 def _read_container(path: Path) -> tuple[NDArray[np.float32], int]:
@@ -105,12 +109,16 @@ def _read_container(path: Path) -> tuple[NDArray[np.float32], int]:
             decoded = (frame for packet in container.demux(stream) for frame in stream.decode(packet))
             frames = [wide for frame in decoded for wide in planar.resample(frame)]
             frames += planar.resample(None) if frames else []
+            announced = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             rate = stream.rate
     except av.error.FFmpegError as error:
         raise MediaError(f"{path} is neither sound nor a video that can be decoded: {error.strerror}", path) from error
     if not frames:
         raise MediaError(f"{path} has an audio stream without sound", path)
-    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1).T, rate
+    sound = np.concatenate([frame.to_ndarray() for frame in frames], axis=1).T
+    if len(sound) / rate < announced - TOLERANCE_S:
+        raise _cut_off(path, f"{announced:.2f} s", f"{len(sound) / rate:.2f} s")
+    return sound, rate
 
 
 def _resample(sound: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
@@ -139,14 +147,16 @@ def _check_complete(path: Path, size: int) -> None:
             there = size - file.tell()
             if chunk[:4] == b"data":
                 if length not in _UNKNOWN_LENGTH and length > there:
-                    raise MediaError(
-                        f"{path} is cut off: its header announces {length} bytes of sound and {there} are there; "
-                        "copy or extract it again",
-                        path,
-                    )
+                    raise _cut_off(path, f"{length} bytes of sound", f"{there}")
                 return
             file.seek(length + length % 2, 1)
     raise MediaError(f"{path} is a wav without sound: its header is cut off or damaged", path)
+
+
+def _cut_off(path: Path, announced: str, there: str) -> MediaError:
+    return MediaError(
+        f"{path} is cut off: its header announces {announced}, and {there} are there; copy or extract it again", path
+    )
 
 
 def _missing(error: ImportError) -> MissingPackageError:

@@ -10,6 +10,9 @@ from typing import Any
 
 from featurestore.errors import MediaError
 
+TOLERANCE_S = 0.25
+"""seconds by which a stream may be shorter than its header announces: codecs pad, and headers round"""
+
 
 def file_source(path: Path) -> dict[str, Any]:
     """{path, size, mtime_ns, sha256} of a file.

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import MediaError, MissingPackageError
-from featurestore.media.source import check_unchanged, file_source
+from featurestore.media.source import TOLERANCE_S, check_unchanged, file_source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -60,8 +60,8 @@ class VideoIndex:
     """seconds"""
     source: dict[str, Any]
     """{path, size, mtime_ns, sha256}"""
-    declared: int | None = None
-    """frames that the file's header announces, where it does and fewer are there: the file is cut off"""
+    missing_s: float = 0.0
+    """seconds between the end of the last frame and the end that the header announces: the file is cut off"""
     counted: bool = False
     """the file has no usable times: frames were decoded to count them, and `pts` is their number"""
 
@@ -104,7 +104,6 @@ def index_video(path: str | Path) -> VideoIndex:
         while packets and packets[-1].is_corrupt:
             packets.pop()
         times = [packet.pts for packet in packets if packet.pts is not None]
-        declared = stream.frames if stream.frames > len(packets) else None
         index = VideoIndex(
             path=path,
             total=sum(not packet.is_discard for packet in packets),
@@ -113,13 +112,25 @@ def index_video(path: str | Path) -> VideoIndex:
             shown=np.array([not packet.is_discard for packet in packets], np.bool_),
             time_base=stream.time_base or Fraction(1),
             source=source,
-            declared=declared,
+            missing_s=_missing_seconds(stream, packets),
         )
     if len(set(times)) < len(packets):
         index = _count(path, source)
     if index.total == 0:
         raise MediaError(f"{path} has a video stream without frames", path)
     return index
+
+
+def _missing_seconds(stream: VideoStream, packets: list[Packet[VideoStream]]) -> float:
+    """A file whose end is missing looks like a shorter one, but for what its header says, if it does."""
+    shown = [packet for packet in packets if packet.pts is not None and not packet.is_discard]
+    if not shown or not stream.duration or not stream.time_base:
+        return 0.0
+    first, last = min(packet.pts or 0 for packet in shown), max(shown, key=lambda packet: packet.pts or 0)
+    if not last.duration:
+        return 0.0
+    seconds = float((stream.duration - ((last.pts or 0) + last.duration - first)) * stream.time_base)
+    return seconds if seconds > TOLERANCE_S else 0.0
 
 
 def _count(path: Path, source: dict[str, Any]) -> VideoIndex:
