@@ -169,12 +169,13 @@ def test_another_tree_is_another_recipe(small: Path, tmp_path: Path) -> None:
     import_tree(small, store)
     file = small / "mer2023" / FRAME / "sample_00000000.npy"
     np.save(file, rows(99))
+    np.save(file.with_name("sample_00000010.npy"), rows(10))
     report = import_tree(small, store)
-    assert kinds(report) == {"exists": [f"sample_{number:08d}" for number in range(10)]}
-    assert report.folders[0].refused == 10
+    assert kinds(report) == {"exists": ["sample_00000000"]}
+    assert [(f.stored, f.present, f.refused) for f in report.folders] == [(1, 9, 1)]
     np.testing.assert_array_equal(store.get(TEMPLATES[FRAME], "sample_00000000"), rows(0))
     other = import_tree(small, store, origin="the-other")
-    assert other.folders[0].stored == 10
+    assert other.folders[0].stored == 11
     recipes = store.recipes(TEMPLATES[FRAME])
     assert sorted(recipe.data["origin"] for recipe in recipes.values()) == sorted([report.origin, "the-other"])
     mine = store.get(TEMPLATES[FRAME], "sample_00000000", recipe=other.folders[0].recipe)

@@ -39,7 +39,7 @@ class ContentAudit:
             if self.folder.key.modality != "au":
                 digest = hashlib.blake2b(values.tobytes(), digest_size=16).digest()
                 first = self._first.setdefault(digest, id)
-                if first is not id:
+                if first != id:
                     self._same.setdefault(first, [first]).append(id)
 
     def _identical(self, id: str, rows: int) -> None:

@@ -143,7 +143,7 @@ class _Writer:
     def __init__(self, store: FeatureStore | None, findings: Findings) -> None:
         self.store, self.findings = store, findings
         self._pool = ThreadPoolExecutor(WRITERS)
-        self._pending: deque[tuple[Future[int], FeatureFolder, FolderReport, list[str]]] = deque()
+        self._pending: deque[tuple[Future[int], FeatureFolder, Batch, Recipe, FolderReport]] = deque()
 
     def put(self, folder: FeatureFolder, batch: Batch, recipe: Recipe, report: FolderReport) -> None:
         if self.store is None:
@@ -152,18 +152,29 @@ class _Writer:
             self._collect()
         ids, values = batch
         future = self._pool.submit(self.store.put_many, folder.key, ids, values, recipe=recipe)
-        self._pending.append((future, folder, report, ids))
+        self._pending.append((future, folder, batch, recipe, report))
 
     def _collect(self) -> None:
-        future, folder, report, ids = self._pending.popleft()
+        future, folder, batch, recipe, report = self._pending.popleft()
+        ids = batch[0]
         try:
             fresh = future.result()
-        except ExistsError as error:
-            message = f"{error}; these {len(ids)} were left as they are: give another tree another --origin"
-            self.findings.add("exists", folder.name, message, *ids)
-            return
+        except ExistsError:
+            ids, fresh = self._without_changed(folder, batch, recipe)
         report.stored += fresh
         report.present += len(ids) - fresh
+
+    def _without_changed(self, folder: FeatureFolder, batch: Batch, recipe: Recipe) -> tuple[list[str], int]:
+        """Store what a batch has beside rows that are stored with other values, which stay as they are."""
+        assert self.store is not None
+        prefix, rows = recipe.fingerprint, dict(zip(*batch, strict=True))
+        there = self.store.available(folder.key, rows, recipe=prefix)
+        changed = [id for id in there if self.store.get(folder.key, id, recipe=prefix).tobytes() != rows[id].tobytes()]
+        message = "stored with other values under this origin, and left so: give another tree another --origin"
+        self.findings.add("exists", folder.name, message, *changed)
+        for id in changed:
+            del rows[id]
+        return list(rows), self.store.put_many(folder.key, list(rows), list(rows.values()), recipe=recipe)
 
     def __enter__(self) -> _Writer:
         return self
