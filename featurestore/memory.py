@@ -6,7 +6,9 @@ compressed stores.  It keeps private copies, so that no caller can change what a
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -27,6 +29,7 @@ class MemoryTier:
         self.bytes = 0
         self._rows: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
+        _tiers.add(self)
 
     def get(self, place: Hashable) -> Any:
         """A fresh copy of the row, or None."""
@@ -58,3 +61,22 @@ class MemoryTier:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+# A lock that another thread holds at the moment of a fork would stay held in the child for ever.
+_tiers: weakref.WeakSet[MemoryTier] = weakref.WeakSet()
+_held: list[threading.Lock] = []
+
+
+def _before_fork() -> None:
+    for tier in list(_tiers):
+        tier._lock.acquire()
+        _held.append(tier._lock)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
