@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import pickle
 import struct
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from featurestore.cli import fstore
 from featurestore.datasets import (
     dataset_names,
     load_dataset,
@@ -464,3 +467,23 @@ def test_other_wrong_label_files_are_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ManifestError, match=r"label\.npz"):
         read_label_array(path, "x")
+
+
+# ---- the command ----
+
+
+def test_the_command_lists_and_shows_declarations(tmp_path: Path) -> None:
+    listed = CliRunner().invoke(fstore, ["datasets"]).stdout.splitlines()
+    assert len(listed) == 13
+    assert listed[3].split() == ["iemocap", "test", "1,241", "class", "IEMOCAPFour,", "iemocapfour"]
+    shown = CliRunner().invoke(fstore, ["datasets", "CMU-MOSI"]).stdout
+    assert 'name = "cmumosi"' in shown.splitlines()
+    (tmp_path / "mine.toml").write_text(OWN)
+    path = str(tmp_path / "mine.toml")
+    assert CliRunner().invoke(fstore, ["datasets", path]).stdout == OWN
+    data = json.loads(CliRunner().invoke(fstore, ["datasets", path, "iemocap", "--json"]).stdout)
+    assert [entry["name"] for entry in data] == ["mine", "iemocap"]
+    assert data[1]["splits"]["test"]["count"] == 1241
+    assert data[1]["names"] == ["iemocap", "IEMOCAPFour", "iemocapfour", "IEMOCAP"]
+    result = CliRunner().invoke(fstore, ["datasets", "nothing"])
+    assert (result.exit_code, "is not known" in result.stderr) == (2, True)
