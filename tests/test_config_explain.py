@@ -398,19 +398,21 @@ def test_explain_as_json(tmp_path: Path) -> None:
     assert {setting["status"] for setting in data["settings"]} == {"used"}
 
 
+@pytest.mark.serial
 def test_an_error_comes_in_less_than_a_second_and_without_torch(tmp_path: Path) -> None:
     path = write(tmp_path, GUIDE.replace("frame_n_frms", "frame_n_frame"))
     code = (
         "import sys; from click.testing import CliRunner; from featurestore.cli import fstore;"
-        f"result = CliRunner().invoke(fstore, ['config', 'explain', {str(path)!r}]); "
-        "assert result.exit_code == 2, result;"
-        "print(sorted({'torch', 'zarr', 'numpy'} & set(sys.modules)))"
+        f"result = CliRunner().invoke(fstore, ['config', 'explain', {str(path)!r}]);"
+        "assert result.exit_code == 2, result; print(sorted({'torch', 'zarr', 'numpy'} & set(sys.modules)))"
     )
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - started
-    assert done.stdout.strip() == "[]"
-    assert seconds < 1.0
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        taken.append(time.perf_counter() - started)
+        assert done.stdout.strip() == "[]"
+    assert min(taken) < 1.0
 
 
 def test_npy_folders_at_the_place_stop_with_the_line_that_imports_them(tmp_path: Path) -> None:
