@@ -48,7 +48,9 @@ CHUNK_INDEX = np.dtype([("offset", "<u8"), ("size", "<u8")])
 MEMO_IDS = 65_536  # ids whose place is remembered, which spares their digest
 DICT_ROWS = 200_000  # above this a sorted numpy table: 24 bytes a row instead of about 150
 OPEN_SEGMENTS = 256  # descriptors and maps kept per process
-YOUNG_NS = 2_000_000_000  # a directory changed this recently may change again within one clock tick
+SETTLED_S = 2.0  # a directory that changed this recently may change again within one clock tick
+OLD_S = 2 * 86_400  # by clocks of two machines that may be a day apart
+RELISTS = 5  # before going on with a listing that names what is not there
 NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "9p", "fuse", "afs")
 GONE = (errno.ENOENT, errno.ESTALE)
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # says nothing about the file
@@ -379,10 +381,12 @@ class SortedTable:
 class _Snapshot:
     """What a reader knows of the disk.  Never changed, only succeeded: a thread may still be reading an older one."""
 
-    __slots__ = ("by_name", "first", "later", "memo", "mtime_ns", "segments", "table")
+    __slots__ = ("by_name", "first", "later", "memo", "mtime_ns", "segments", "settled", "since_s", "table")
 
     def __init__(self, mtime_ns: int, by_name: Dict[str, Segment], segments: List[Segment], table: Any) -> None:
         self.mtime_ns = mtime_ns  # of `segments/`, taken before it was listed
+        self.since_s = 0.0  # by this machine's own clock: when a listing first found this mtime
+        self.settled = False  # nothing can have changed while the mtime stays
         self.by_name = by_name  # all that are on disk and sound, replaced ones too
         self.first = by_name[min(by_name)] if by_name else None
         self.segments = segments  # those that count, in name order
@@ -395,6 +399,7 @@ class _Snapshot:
         after = _Snapshot.__new__(_Snapshot)
         after.mtime_ns, after.first, after.table, after.memo = mtime_ns, self.first, self.table, self.memo
         after.by_name, after.segments, after.later = dict(self.by_name), list(self.segments), dict(self.later)
+        after.since_s, after.settled = self.since_s, False
         for name, (segment, records) in sorted(opened.items()):
             places = np.arange(segment.n, dtype=np.int64) | len(after.segments) << 32
             after.segments.append(segment)
@@ -429,8 +434,10 @@ class Reader:
         self.key = key
         self.fingerprint = os.path.basename(path)
         self.problems: Dict[str, str] = {}  # segment name -> what is wrong with it
+        self.unread: Set[str] = set()  # of these, what the system could not read: it may work next time
         self._skipped: Dict[str, Set[str]] = {}  # damaged segment -> names that it replaces
         self._bad_rows: Dict[str, Set[int]] = {}
+        self._warned: Set[str] = set()
         self._snapshot: Optional[_Snapshot] = None
         self._mapped: Optional[bool] = None
 
@@ -600,8 +607,7 @@ class Reader:
         except FileNotFoundError:
             mtime_ns = -1
         before = self._snapshot
-        # A second commit within the clock tick of the first leaves the same mtime.
-        if before is not None and not force and mtime_ns == before.mtime_ns and time.time_ns() - mtime_ns > YOUNG_NS:
+        if before is not None and not force and mtime_ns == before.mtime_ns and before.settled and not self.unread:
             return False
         after = self._load()
         return before is None or [s.name for s in after.segments] != [s.name for s in before.segments]
@@ -618,6 +624,18 @@ class Reader:
             self._load()
 
     def _load(self) -> _Snapshot:
+        for attempt in range(RELISTS):
+            after, complete = self._look()
+            if complete:
+                break
+            # One was removed after the listing: what replaced it may be newer too.  Or the listing of a
+            # network file system stays behind for a while.
+            time.sleep(0.001 * attempt**3)
+        self._snapshot = after
+        return after
+
+    def _look(self) -> Tuple[_Snapshot, bool]:
+        """What is on disk now, and whether all that was listed was still there."""
         folder = os.path.join(self.path, "segments")
         names: Set[str] = set()
         mtime_ns = -1
@@ -629,10 +647,11 @@ class Reader:
             pass
         if names and self._mapped is None:
             self._mapped = not _on_network(self.path)
-        for name in set(self.problems) - names:  # repaired or removed
+        for name in set(self.problems) - names | self.unread:  # repaired, removed, or worth another try
             self.problems.pop(name, None)
             self._skipped.pop(name, None)
             self._bad_rows.pop(name, None)
+        self.unread = set()
         before = self._snapshot
         known = before.by_name if before is not None else {}
         opened = self._open_all(sorted(names.difference(known, self._skipped)), {})
@@ -641,10 +660,11 @@ class Reader:
         else:
             opened.update(self._open_all(sorted(names.intersection(known).difference(self._skipped)), known))
             after = self._assembled(mtime_ns, opened)
-        if not names.issubset([*after.by_name, *self._skipped]):
-            return self._load()  # one was removed after the listing: what replaced it may be newer too
-        self._snapshot = after
-        return after
+        # A second commit within the clock tick of the first leaves the same mtime.
+        now_s = time.monotonic()
+        after.since_s = before.since_s if before is not None and before.mtime_ns == mtime_ns else now_s
+        after.settled = now_s - after.since_s > SETTLED_S or time.time() - mtime_ns / 1e9 > OLD_S
+        return after, names.issubset([*after.by_name, *self._skipped])
 
     def _open_all(self, names: Sequence[str], known: Dict[str, Segment]) -> Dict[str, Tuple[Segment, Any]]:
         """{name: (segment, records)} of those that are sound; the others are skipped, or were removed meanwhile."""
@@ -664,13 +684,16 @@ class Reader:
                 if os.path.isdir(path):
                     self._skip(name, f"{os.path.basename(error.filename or '')} is missing")
             except (OSError, ValueError, KeyError, TypeError) as error:
-                if isinstance(error, OSError) and error.errno in EXHAUSTED:
-                    raise
+                if isinstance(error, OSError):
+                    if error.errno in EXHAUSTED:
+                        raise
+                    self.unread.add(name)
                 self._skip(name, str(error))
         return opened
 
     def _skip(self, name: str, why: str) -> None:
-        if name not in self._skipped:
+        if name not in self._warned:
+            self._warned.add(name)
             logger.warning(
                 "segment %s of %s: %s; its samples count as missing; run `fstore verify`", name, self.path, why
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from featurestore import replacement
 from featurestore.errors import (
+    CorruptSegmentError,
     ExistsError,
     FormatVersionError,
     RecipeError,
@@ -62,7 +64,7 @@ class Shelf:
         """
         for id, item in features.items():
             check_features(self.key, id, item)
-        self.reader.refresh()
+        self._look()
         self._check_type(features)
         fresh, changed = self._compare(features)
         if changed and not overwrite:
@@ -75,7 +77,7 @@ class Shelf:
                 self.reader.see(commit(self.place, self.recipe, rows, made_with=made_with))
         if changed:
             with self.flight.recipe():
-                self.reader.refresh(force=True)
+                self._look(force=True)
                 replacement.rewrite(self.place, self.recipe, self.reader, set(changed), list(as_rows(changed)))
         if len(fresh) + len(changed) < len(features):
             self._fsync()
@@ -86,7 +88,7 @@ class Shelf:
     def delete(self, ids: Sequence[str]) -> int:
         """Remove the rows of these ids; how many were there."""
         with self.flight.recipe():
-            self.reader.refresh(force=True)
+            self._look(force=True)
             present = {id for id in ids if id in self.reader}
             if present:
                 replacement.rewrite(self.place, self.recipe, self.reader, present)
@@ -97,7 +99,7 @@ class Shelf:
     def compact(self, codec: str | None = None, grace_s: float = replacement.GRACE_S) -> int:
         """Merge small segments, then remove replaced ones past the grace; how many were merged."""
         with self.flight.recipe():
-            self.reader.refresh(force=True)
+            self._look(force=True)
             count = replacement.compact(self.place, self.recipe, self.reader, codec)
             replacement.gc(self.place, self.reader, grace_s)
         return count
@@ -105,7 +107,7 @@ class Shelf:
     def gc(self, grace_s: float = replacement.GRACE_S) -> int:
         """Remove replaced segments and abandoned staging past the grace; how many."""
         with self.flight.recipe():
-            self.reader.refresh(force=True)
+            self._look(force=True)
             count = replacement.gc(self.place, self.reader, grace_s)
             self.reader.refresh(force=True)
         return count
@@ -122,6 +124,18 @@ class Shelf:
             moved = replacement.quarantine(self.place, self.recipe, self.reader)
         self.reader = Reader(self.reader.path, self.reader.key)
         return moved
+
+    def _look(self, force: bool = False) -> None:
+        """See what is stored, before it is changed; not where that cannot be told."""
+        self.reader.refresh(force)
+        for name in self.reader.unread:
+            raise CorruptSegmentError(
+                errno.EIO,
+                f"segment {name} of {self.key}@{self.fingerprint} cannot be read now ({self.reader.problems[name]}): "
+                "what it holds is not known, so nothing was changed; try again, and if it stays so run "
+                f"`fstore verify {self.key} --repair`",
+                str(self.place.segments / name),
+            )
 
     def _fsync(self) -> None:
         """What is as it was asked for already: who did it may have been killed before making it durable."""

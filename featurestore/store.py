@@ -192,8 +192,9 @@ class FeatureStore:
         for id in dict.fromkeys(ids):
             hit = self._look(shelf, id)
             # The first miss of a call lists the directory again; once is enough for all of them.
-            if hit is None and not absent and shelf.reader.refresh():
-                hit = self._look(shelf, id)
+            if hit is None and not absent:
+                shelf.reader.refresh()
+                hit = self._look(shelf, id)  # whoever saw the change: it may have been another thread
             if hit is None:
                 absent.append(id)
             else:
@@ -202,7 +203,7 @@ class FeatureStore:
         if absent:
             counts[MISSES] += len(absent)
             own = self._catalog.own_recipe(shelf.key)
-            if self.compute is None or own is None or shelf.fingerprint != own.fingerprint:
+            if self.compute is None or own is None or shelf.fingerprint != own.fingerprint or shelf.reader.unread:
                 raise self._missing(shelf.key, absent, shelf)
             miss = Miss(shelf, self.compute, lambda id: self._look(shelf, id), counts, self.read_only)
             found.update(miss.make(absent))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
+import types
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from featurestore import FeatureKey, FeatureStore
+from featurestore import FeatureKey, FeatureStore, reader
 from featurestore.errors import CorruptSegmentError, MissingFeatureError, StoreError
 from featurestore.failures import Failures
 from featurestore.features import Failure
@@ -65,7 +68,7 @@ def test_a_killed_writer_leaves_no_record_for_ever(tmp_path: Path, monkeypatch: 
     shelf = store.shelf(KEY)
     assert shelf is not None
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+        patch.setattr(os, "replace", mock.Mock(side_effect=OSError(errno.EIO, "Input/output error")))
         with pytest.raises(StoreError, match=r"the failure of sample 'b' \(no such file\) cannot be recorded"):
             shelf.failures.add("b", Failure("media", "no such file"))
     (staged,) = (shelf.place.house / "tmp").iterdir()
@@ -94,3 +97,50 @@ def test_what_was_replaced_stays_replaced_when_what_replaced_it_is_damaged(tmp_p
     for id in ("a", "b"):
         with pytest.raises(MissingFeatureError):
             FeatureStore(tmp_path).get(KEY, id)
+
+
+def test_a_segment_that_cannot_be_read_now_is_not_taken_for_one_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After one EIO an overwrite was stored as a new row behind the old one: acknowledged, and never seen again."""
+    FeatureStore(tmp_path).put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
+    store = FeatureStore(tmp_path)
+    broken = mock.Mock(side_effect=OSError(errno.EIO, "Input/output error"))
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "open_segment", broken)
+        with pytest.raises(CorruptSegmentError, match="cannot be read now"):
+            store.put_many(KEY, ["a"], ROW[None] + 1, recipe=RECIPE, overwrite=True)
+        with pytest.raises(CorruptSegmentError, match="cannot be read now"):
+            store.delete(KEY, ["a"])
+        with pytest.raises(CorruptSegmentError, match="damaged"):
+            store.get(KEY, "a")
+    np.testing.assert_array_equal(store.get(KEY, "a"), ROW)
+    store.put_many(KEY, ["a"], ROW[None] + 1, recipe=RECIPE, overwrite=True)
+    np.testing.assert_array_equal(FeatureStore(tmp_path).get(KEY, "a"), ROW + 1)
+
+
+def test_a_clock_that_is_a_day_off_hides_nothing(tmp_path: Path) -> None:
+    """Where mtimes are coarse and the file server's clock differs, a commit within one tick was not seen."""
+    store, other = FeatureStore(tmp_path), FeatureStore(tmp_path)
+    other.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
+    shelf = other.shelf(KEY)
+    assert shelf is not None
+    tick_ns = time.time_ns() - 86_400 * 10**9
+    os.utime(shelf.place.segments, ns=(tick_ns, tick_ns))
+    np.testing.assert_array_equal(store.get(KEY, "a"), ROW)
+    other.put_many(KEY, ["b"], ROW[None], recipe=RECIPE)
+    os.utime(shelf.place.segments, ns=(tick_ns, tick_ns))
+    np.testing.assert_array_equal(store.get(KEY, "b"), ROW)
+
+
+def test_a_listing_that_stays_behind_does_not_keep_a_reader_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network file system a removed segment may stay in the listing for a while: RecursionError."""
+    store = FeatureStore(tmp_path)
+    store.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
+    ghost = types.SimpleNamespace(name=f"{1:020d}-{'0' * 32}", is_dir=lambda follow_symlinks: True)
+    list_now = os.scandir
+    lagging = lambda path: [*list_now(path), *([ghost] if str(path).endswith("segments") else [])]  # noqa: E731
+    monkeypatch.setattr(os, "scandir", lagging)
+    np.testing.assert_array_equal(FeatureStore(tmp_path).get(KEY, "a"), ROW)
