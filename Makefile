@@ -12,7 +12,7 @@ help:     ## this list
 setup:    ## install the pinned packages into .venv (the other targets do this by themselves)
 	@sh scripts/setup.sh
 
-demo: setup   ## make a small dataset, extract its features twice, verify them, show times
+demo: setup   ## make a small dataset, extract it twice, verify it, run inference on it, show times
 	@$(PYTHON) scripts/demo.py
 
 test: setup   ## all tests within about ten minutes, torture tests in their short version
