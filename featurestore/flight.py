@@ -1,19 +1,25 @@
 """Single flight: of several processes that miss one id, one computes and the others wait.
 
-Locks only spare work.  Rows that are stored twice are harmless and wrong data is not possible, so a
-lock that cannot be had (a time-out, a directory of another user, a file system without locks) is
-logged and the work is done anyway.  Lock files are never removed: two holders could be the result.
+The locks of ids only spare work.  Rows that are stored twice are harmless and wrong data is not
+possible, so one that cannot be had (a time-out, a directory of another user, a file system without
+locks) is logged and the work is done anyway.  The lock of a recipe, under which segments are
+replaced, is different: two replacements at once would bring back what one of them deleted.  Lock
+files are never removed: two holders could be the result.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import google_crc32c
+
+from featurestore.errors import StoreError
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -36,58 +42,57 @@ class Flight:
 
     @contextmanager
     def hold(self, ids: Iterable[str], wait_s: float = WAIT_S) -> Iterator[None]:
-        """Wait for the buckets of these ids, in ascending order so that two callers cannot wait in a ring."""
+        """Wait for the buckets of these ids, in ascending order so that two callers cannot wait in a ring.
+
+        `wait_s` is for all of them together; those that cannot be had are logged and done without.
+        """
+        deadline = time.monotonic() + wait_s
         with ExitStack() as stack:
             for bucket in sorted({bucket_of(id) for id in ids}):
-                lock = self._acquire(f"{bucket:04d}", wait_s)
-                if lock is not None:
+                try:
+                    lock = self._acquire(f"{bucket:04d}", max(0.0, deadline - time.monotonic()))
+                except OSError as error:
+                    logger.warning(
+                        "%s: going on without it after %g s, at worst the same work is done twice", error, wait_s
+                    )
+                else:
                     stack.callback(lock.release)
             yield
 
     def try_hold(self, bucket: int) -> FileLock | None:
         """The lock of one bucket if nobody has it, else None.  The caller releases it.  Raises OSError."""
-        from filelock import Timeout  # 20 ms that a process of hits does not need
-
-        lock = self._lock(f"{bucket:04d}")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
+            return self._acquire(f"{bucket:04d}", 0)
+        except TimeoutError:
             return None
-        return lock
 
     @contextmanager
     def recipe(self, wait_s: float = WAIT_S) -> Iterator[None]:
-        """The lock under which segments are replaced."""
-        lock = self._acquire("recipe", wait_s)
+        """The lock under which segments are replaced.  Raises StoreError where it cannot be had."""
+        try:
+            lock = self._acquire("recipe", wait_s)
+        except OSError as error:
+            raise StoreError(
+                error.errno or errno.ENOLCK,
+                f"{error.strerror}: nothing was changed; try again later, or end whoever holds it",
+                error.filename,
+            ) from error
         try:
             yield
         finally:
-            if lock is not None:
-                lock.release()
+            lock.release()
 
-    def _lock(self, name: str) -> FileLock:
-        from filelock import FileLock  # 20 ms that a process of hits does not need
+    def _acquire(self, name: str, wait_s: float) -> FileLock:
+        """Raises TimeoutError when somebody else has it, OSError where it cannot be locked."""
+        from filelock import FileLock, Timeout  # 20 ms that a process of hits does not need
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / f"{name}.lock")
-
-    def _acquire(self, name: str, wait_s: float) -> FileLock | None:
-        from filelock import Timeout  # 20 ms that a process of hits does not need
-
+        path = self.folder / f"{name}.lock"
         try:
-            lock = self._lock(name)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
             lock.acquire(timeout=wait_s)
-            return lock
         except Timeout:
-            logger.warning(
-                "%s is still held after %g s: going on without it, at worst the same work is done twice",
-                self.folder / f"{name}.lock",
-                wait_s,
-            )
+            raise TimeoutError(errno.ETIMEDOUT, "lock is still held", str(path)) from None
         except OSError as error:
-            logger.warning(
-                "%s cannot be locked (%s): going on without it, at worst the same work is done twice",
-                self.folder / f"{name}.lock",
-                error.strerror or error,
-            )
-        return None
+            raise OSError(error.errno, f"cannot be locked ({error.strerror or error})", str(path)) from error
+        return lock
