@@ -269,8 +269,8 @@ class FeatureStore:
         features = {
             id: Features(
                 values[number],
-                None if frame_indices is None else frame_indices[number],
-                None if timestamps_s is None else timestamps_s[number],
+                _whole(frame_indices, number),
+                _seconds(timestamps_s, number),
                 None if provenance is None else provenance[number],
             )
             for number, id in enumerate(ids)
@@ -371,6 +371,22 @@ class FeatureStore:
             f"{count} not stored under {where} in {self.root}, and this store has no compute for it; run "
             f"`fstore extract {key} --manifest FILE.csv --store {self.root}`"
         )
+
+
+def _whole(column: Any, number: int) -> Any:
+    """A row of frame indices as int64 where it is of whole numbers; anything else is refused by `check_features`."""
+    if column is None:
+        return None
+    row = np.asarray(column[number])
+    return row.astype(np.int64) if row.dtype.kind in "iu" else row
+
+
+def _seconds(column: Any, number: int) -> Any:
+    """A row of timestamps as float64 where it is of numbers."""
+    if column is None:
+        return None
+    row = np.asarray(column[number])
+    return row.astype(np.float64) if row.dtype.kind in "iuf" else row
 
 
 def _checked_out(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
