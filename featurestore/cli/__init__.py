@@ -34,7 +34,11 @@ COMMANDS = {
     "datasets": ("datasets", "List the datasets that are known by name."),
     "config": ("config", "Explain a settings file."),
 }
-EPILOG = "Where the store is: --store DIR, else $FEATURESTORE_ROOT, else ./features."
+EPILOG = """\b
+KEY    DATASET/MODALITY/ENCODER/SAMPLING/N_FRAMES; KEY@PREFIX names one of several recipes
+ID     of a sample; those that begin with "-" go after "--", or into --ids-from FILE
+store  --store DIR, else $FEATURESTORE_ROOT, else ./features
+"""
 _DEBUG = "featurestore.debug"
 
 
