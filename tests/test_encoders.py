@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,41 @@ def test_half_precision_is_another_config_and_nearly_the_same_features(name: str
         assert features.dtype == np.float32
         error = np.abs(features - wanted).max() / np.abs(wanted).max()
         assert 0 < error < 0.05
+
+
+def test_float32_means_float32_whatever_torch_was_told(encoder: Encoder, name: str) -> None:
+    """And afterwards torch does again what it was told."""
+    import torch
+
+    batch = batch_for(encoder)
+    wanted = encoder.encode(batch)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")  # bfloat16 where the processor has it
+    try:
+        np.testing.assert_array_equal(encoder.encode(batch), wanted)
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_threads_share_one_network(name: str, checkpoints: dict[str, Path]) -> None:
+    """Several threads that miss at once load it once, and get what one of them alone gets."""
+    encoder = load_encoder(name, str(checkpoints[name]), "cpu")
+    batch = batch_for(encoder)
+    with ThreadPoolExecutor(4) as pool:
+        networks = set(pool.map(lambda _: id(encoder.network), range(4)))  # type: ignore[attr-defined]
+        results = list(pool.map(encoder.encode, [batch] * 4))
+    assert len(networks) == 1
+    for result in results:
+        np.testing.assert_allclose(result, results[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_refused(device: str, name: str) -> None:
+    encoder = load_encoder(name, "random:0", device)
+    with pytest.raises(ConfigError, match=f"device '{device}' cannot be used here .*there is cpu"):
+        encoder.encode(batch_for(encoder))
 
 
 def test_an_unknown_dtype_is_refused() -> None:

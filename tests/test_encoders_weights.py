@@ -219,6 +219,25 @@ def test_a_file_that_was_just_written_is_read_again(copied: Path) -> None:
     assert identity("CLIP_VIT_LARGE", copied) != first
 
 
+@pytest.mark.parametrize("changed", ["weights", "config"])
+def test_weights_that_change_after_their_digest_was_taken_are_refused(
+    changed: str, clip_folder: Path, copied: Path
+) -> None:
+    """Else rows would be stored under the recipe of the weights before."""
+    encoder = load_encoder("CLIP_VIT_LARGE", copied, "cpu")
+    weights_identity(encoder)
+    if changed == "weights":
+        make_clip(copied, seed=1)
+    else:
+        (copied / "preprocessor_config.json").unlink()
+        (copied / "config.json").write_text((copied / "config.json").read_text().replace("quick_gelu", "gelu"))
+    with pytest.raises(InputError, match=r"copied/model.safetensors or the config .* has changed since its digest"):
+        encoder.encode(IMAGES)
+    other = load_encoder("CLIP_VIT_LARGE", copied, "cpu")
+    other.encode(IMAGES)
+    assert (weights_identity(other) != identity("CLIP_VIT_LARGE", clip_folder)) == (changed == "weights")
+
+
 def test_a_pickle_is_digested_through_torch_only_once(clip_folder: Path, tmp_path: Path) -> None:
     folder = pickled(clip_folder, tmp_path / "pickled")
     settle(folder / "pytorch_model.bin")
@@ -243,6 +262,32 @@ def test_weights_that_are_gone_keep_their_name(copied: Path) -> None:
         again.encode(IMAGES)
     with pytest.raises(WeightsNotFoundError):
         weights_identity(load_encoder("CLIP_TEXT", copied))
+
+
+def test_a_relative_path_is_not_mistaken_for_that_of_another_directory(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    shutil.copytree(clip_folder, "my/clip")
+    assert identity("CLIP_VIT_LARGE", "my/clip") == identity("CLIP_VIT_LARGE", clip_folder)
+    monkeypatch.chdir(tmp_path / "two")
+    with pytest.raises(WeightsNotFoundError):
+        identity("CLIP_VIT_LARGE", "my/clip")
+    monkeypatch.chdir(tmp_path / "one")
+    shutil.rmtree("my")
+    assert identity("CLIP_VIT_LARGE", "my/clip") == identity("CLIP_VIT_LARGE", clip_folder)
+
+
+def test_a_hub_id_that_is_gone_keeps_its_name_in_every_directory(
+    hub: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_hub_cache(clip_folder, hub, "me/clip")
+    before = identity("CLIP_VIT_LARGE", "me/clip")
+    shutil.rmtree(hub)
+    monkeypatch.chdir(tmp_path)
+    assert identity("CLIP_VIT_LARGE", "me/clip") == before
 
 
 def test_a_cache_that_cannot_be_written_or_read_costs_only_time(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.encoders.device import full_precision, usable_device
 from featurestore.encoders.notes import recall, remember, remembered
 from featurestore.encoders.tensors import Tensors, digest, read_tensors
 from featurestore.encoders.weights import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 _loading = threading.Lock()
+_running = threading.Lock()  # one network at a time: settings of the whole process are changed meanwhile
 
 
 class FrozenNetwork(ABC):
@@ -50,6 +51,9 @@ class FrozenNetwork(ABC):
         self.weights = weights
         self.device = device
         self.compute_dtype = compute_dtype
+        self._network: torch.nn.Module | None = None
+        self._built: dict[str, Any] | None = None  # the description of _network
+        self._said: tuple[Any, Any] | None = None  # identity and description that a recipe may have been made of
 
     @property
     def name(self) -> str:
@@ -104,11 +108,13 @@ class FrozenNetwork(ABC):
 
     def describe(self) -> dict[str, Any]:
         """What is built and how input is prepared; weights that are gone are described as they last were."""
+        if self._built is not None:
+            return self._built
         try:
             source = self.source
         except WeightsNotFoundError:
-            note = recall(*self._note)
-            return json.loads(note)["description"] if note else self.known()
+            note = self._last_seen()
+            return note["description"] if note else self.known()
         return self.described_by(source) if isinstance(source, Checkpoint) else self.known()
 
     def config(self) -> dict[str, Any]:
@@ -120,13 +126,18 @@ class FrozenNetwork(ABC):
 
         Raises WeightsNotFoundError if the weights are not here and were never seen.
         """
+        identity = self._look_at_weights()
+        self._said = self._said or (identity, self.describe())
+        return identity
+
+    def _look_at_weights(self) -> dict[str, Any]:
         try:
             source = self.source
         except WeightsNotFoundError:
-            note = recall(*self._note)
+            note = self._last_seen()
             if note is None:
                 raise
-            return {"digest": json.loads(note)["digest"]}
+            return {"digest": note["digest"]}
         if isinstance(source, Random):
             return random_identity(source.seed, self.known(), self.packages)
         value = remembered(
@@ -135,7 +146,8 @@ class FrozenNetwork(ABC):
             source.files,
             lambda: digest(self.select(read_tensors(source.files))),
         )
-        remember(*self._note, json.dumps({"digest": value, "description": self.described_by(source)}, sort_keys=True))
+        seen = json.dumps({"digest": value, "description": self.described_by(source)}, sort_keys=True)
+        remember(f"last seen by {self._kind}", self._places[1 if source.revision else 0], seen)
         return {"digest": value}
 
     def weights_origin(self) -> dict[str, Any]:
@@ -151,22 +163,30 @@ class FrozenNetwork(ABC):
         return f"tensors of {type(self).__module__}:{type(self).__name__}"
 
     @property
-    def _note(self) -> tuple[str, str]:
-        return f"last seen by {self._kind}", f"{self.name} {self.weights}"
+    def _places(self) -> tuple[str, str]:
+        """The weights as a path, which depends on the working directory, and as typed, for those from the hub."""
+        return f"{self.name} {Path(self.weights or '').expanduser().absolute()}", f"{self.name} {self.weights}"
 
-    @cached_property
+    def _last_seen(self) -> dict[str, Any] | None:
+        notes = (recall(f"last seen by {self._kind}", place) for place in self._places)
+        return next((json.loads(note) for note in notes if note is not None), None)
+
+    @property
     def network(self) -> torch.nn.Module:
         """The network with its weights, on its device.  Made when first used: this imports torch."""
         with _loading:  # two threads that miss at once must not load it twice
-            return self.__dict__.get("network") or self._load()
+            if self._network is None:
+                self._network, self._built = self._load()
+            return self._network
 
-    def _load(self) -> torch.nn.Module:
+    def _load(self) -> tuple[torch.nn.Module, dict[str, Any]]:
         try:
             import torch  # seconds; only computing needs it
         except ImportError:
             raise missing_package("torch") from None
         source = self.source
         description = self.describe()
+        device = usable_device(self.device)
         if isinstance(source, Random):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(source.seed)
@@ -176,8 +196,12 @@ class FrozenNetwork(ABC):
                 network = self.build(description, self.select(read_tensors(source.files)))
             except InputError as error:
                 raise InputError(f"{self.name}: {source.files[0]}: {error}") from error
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return network.eval().requires_grad_(False).to(device, getattr(torch, self.compute_dtype))
+        if self._said not in (None, (self._look_at_weights(), description)):
+            raise InputError(
+                f"{self.name}: {self.weights_origin().get('path')} or the config beside it has changed since its "
+                f"digest was taken, so features would get the wrong recipe; start again"
+            )
+        return network.eval().requires_grad_(False).to(device, getattr(torch, self.compute_dtype)), description
 
     def encode(self, batch: Any) -> NDArray[np.float32]:
         """Features of a batch, (n, dim) float32; for the form of the batch see `featurestore.encoders.Encoder`.
@@ -192,7 +216,7 @@ class FrozenNetwork(ABC):
         network = self.network
         import torch  # loaded by the line above
 
-        with torch.inference_mode(), _full_precision():
+        with _running, torch.inference_mode(), full_precision():
             features = self.run(network, batch, next(network.parameters()))
         result: NDArray[np.float32] = features.float().cpu().numpy()
         return result
@@ -210,15 +234,3 @@ def misfit(problems: Collection[str]) -> InputError:
         f"the tensors are not those of the network that is described: {'; '.join(few)}"
         + (f"; and {more} more" if more > 0 else "")
     )
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """float32 means float32: on a GPU, cuDNN would use TF32 for convolutions, 10 bits of mantissa."""
-    import torch  # loaded by the caller
-
-    if not torch.cuda.is_available():
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield

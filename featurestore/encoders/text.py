@@ -8,6 +8,7 @@ which the tokenizer of transformers 5 leaves out.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from featurestore.encoders.architecture import describe_tower, only_tower, read_architecture
@@ -72,9 +73,15 @@ class ClipText(FrozenNetwork):
         return batch
 
     def run(self, network: torch.nn.Module, batch: list[str], like: torch.Tensor) -> torch.Tensor:
-        import open_clip  # loaded with the network
-        from torch.nn.functional import normalize
+        from torch.nn.functional import normalize  # loaded with the network
 
-        length = self.describe()["architecture"]["text_cfg"]["context_length"]
-        tokens = open_clip.SimpleTokenizer(context_length=length)(batch)
+        tokens = _tokenizer(self.describe()["architecture"]["text_cfg"]["context_length"])(batch)
         return normalize(network(tokens.to(like.device)).float(), dim=-1)
+
+
+@cache
+def _tokenizer(context_length: int) -> Any:
+    """Reading the vocabulary takes longer than encoding a description."""
+    import open_clip  # loaded with the network
+
+    return open_clip.SimpleTokenizer(context_length=context_length)
