@@ -114,7 +114,8 @@ def audio_windows(samples: Array) -> Array:
     """(8, 32000): two-second windows of mono 16 kHz sound, evenly over it, each with its own mean taken away."""
     if len(samples) < 32000:
         samples = np.concatenate([samples, np.zeros(32000 - len(samples), np.float32)])
-    spare = Fraction(len(samples), 16000) - 2
+    # The clip sampler is given the duration as a float and goes on in fractions: 4.76 s leave a little less than 2.76.
+    spare = Fraction(len(samples) / 16000 - 2)
     starts = [int(spare * i / 8 * 16000) for i in range(8)]
     windows = np.stack([samples[start : start + 32000] for start in starts]).astype(np.float64)
     result: Array = (windows - windows.mean(1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,94 @@
+"""The file of results: what survives, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affect_infer.results import Results, answers_in_order, read_results, write_npz
+from featurestore.errors import ConfigError, InputError
+
+RUN = {"dataset": "d", "question": "?"}
+
+
+def line(id: str) -> dict[str, str]:
+    return {"id": id, "answer": f"at ease, {id} 安心"}
+
+
+def test_lines_are_read_back_in_order(tmp_path: Path) -> None:
+    with Results(tmp_path / "a.jsonl", RUN) as results:
+        results.append(line("-b"))
+        results.append(line("a"))
+    run, lines = read_results(tmp_path / "a.jsonl")
+    assert run == RUN
+    assert list(lines) == ["-b", "a"]
+    assert answers_in_order(lines, ["a", "absent", "-b"]) == {"a": "at ease, a 安心", "-b": "at ease, -b 安心"}
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_line_torn_anywhere_is_dropped_and_the_rest_kept(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "a.jsonl"
+    with Results(path, RUN) as results:
+        results.append(line("a"))
+        results.append(line("b"))
+    whole = path.read_bytes()
+    last = len(whole.splitlines(keepends=True)[-1])
+    path.write_bytes(whole[: len(whole) - min(cut, last)])
+    with Results(path, RUN) as results:
+        assert results.answered == {"a"}
+        results.append(line("b"))
+    assert path.read_bytes() == whole
+
+
+def test_a_torn_first_line_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"run": {"data')
+    with Results(path, RUN) as results:
+        assert results.answered == set()
+    assert read_results(path) == (RUN, {})
+
+
+def test_damage_in_the_middle_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json.dumps({"run": RUN}).encode() + b'\n{"id": "a"\n{"id": "b"}\n')
+    with pytest.raises(InputError, match=r"a\.jsonl, line 2: "), Results(path, RUN):
+        pass
+
+
+def test_other_settings_are_named(tmp_path: Path) -> None:
+    with Results(tmp_path / "a.jsonl", RUN):
+        pass
+    with (
+        pytest.raises(ConfigError, match=r"other settings \(question: '\?' then, 'why' now\)"),
+        Results(tmp_path / "a.jsonl", {**RUN, "question": "why"}),
+    ):
+        pass
+    (tmp_path / "b.jsonl").write_text('{"id": "a"}\n')
+    with (
+        pytest.raises(InputError, match="does not begin with a line about its run"),
+        Results(tmp_path / "b.jsonl", RUN),
+    ):
+        pass
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with (
+        Results(tmp_path / "a.jsonl", RUN),
+        pytest.raises(ConfigError, match="another run is writing"),
+        Results(tmp_path / "a.jsonl", RUN),
+    ):
+        pass
+    with Results(tmp_path / "a.jsonl", RUN):
+        pass
+
+
+def test_the_npz_holds_one_pickled_dict(tmp_path: Path) -> None:
+    write_npz(tmp_path / "a.npz", {"s1": "happy"})
+    loaded = np.load(tmp_path / "a.npz", allow_pickle=True)
+    assert loaded.files == ["name2reason"]
+    assert loaded["name2reason"].shape == ()
+    assert loaded["name2reason"].tolist() == {"s1": "happy"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
