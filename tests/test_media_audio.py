@@ -130,7 +130,7 @@ def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     refused(tmp_path / "empty.wav", "is empty")
     (tmp_path / "text.wav").write_text("hello " * 50)
-    refused(tmp_path / "text.wav", "neither sound nor a video")
+    refused(tmp_path / "text.wav", "not media that can be decoded")
     refused(tmp_path / "missing.wav", "No such file")
     refused(write_wav(tmp_path / "none.wav", noise(0)), "0 samples")
 

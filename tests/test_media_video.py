@@ -16,7 +16,8 @@ from media_made import number_of, remux, turn, write_clip
 from numpy.typing import NDArray
 
 from featurestore.errors import MediaError
-from featurestore.media import decode_frames, index_video, media_recipe, video
+from featurestore.media import decode_frames, index_video, media_recipe, scaling, video
+from featurestore.media.scaling import Scale
 from featurestore.media.video import VideoIndex
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "media"
@@ -172,7 +173,7 @@ def test_what_is_no_video_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     refused(tmp_path / "empty.mp4", "is empty")
     (tmp_path / "page.mp4").write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>")
-    refused(tmp_path / "page.mp4", "not a video that can be decoded")
+    refused(tmp_path / "page.mp4", "not media that can be decoded")
     refused(tmp_path / "missing.mp4", "No such file", deterministic=False)
     (tmp_path / "folder.mp4").mkdir()
     refused(tmp_path / "folder.mp4", "directory|regular file", deterministic=False)
@@ -193,7 +194,7 @@ def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
 def test_a_playlist_cannot_name_other_files(tmp_path: Path) -> None:
     path = tmp_path / "list.mp4"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
-    refused(path, "not a video that can be decoded")
+    refused(path, "not media that can be decoded")
 
 
 def test_frames_that_are_not_there_are_refused(tmp_path: Path) -> None:
@@ -283,7 +284,7 @@ def test_the_incomplete_last_frame_of_a_file_that_was_cut_off_does_not_count(tmp
     assert all_numbers(cut) == list(range(index.total))
     # Without its table of contents there is nothing to find frames by.
     (tmp_path / "cut2.mp4").write_bytes(whole.read_bytes()[: len(data) * 6 // 10])
-    refused(tmp_path / "cut2.mp4", "not a video that can be decoded")
+    refused(tmp_path / "cut2.mp4", "not media that can be decoded")
 
 
 # -- clips that are not made here ----------------------------------------------------------------------
@@ -390,7 +391,7 @@ def test_counting_what_the_decoder_returns_is_seen(tmp_path: Path) -> None:
 
 def test_without_turning_the_number_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = turn(write_clip(tmp_path / "a.mp4", 10), 90)
-    monkeypatch.setattr(video, "_UPRIGHT", dict.fromkeys(video._UPRIGHT, ()))
+    monkeypatch.setattr(scaling, "_UPRIGHT", dict.fromkeys(scaling._UPRIGHT, ()))
     assert all_numbers(path, 3) != list(range(10))
 
 
@@ -399,9 +400,9 @@ def test_another_filter_is_another_picture(flags: str, tmp_path: Path, monkeypat
     """So the comparison with decord, bit for bit, would see it."""
     index = index_video(write_clip(tmp_path / "a.mp4", 3, width=320, height=192))
     right = decode_frames(index, [1]).pixels
-    monkeypatch.setattr(video._Scale, "_make", scaled_with("bilinear"))
+    monkeypatch.setattr(Scale, "_make", scaled_with("bilinear"))
     assert np.array_equal(decode_frames(index, [1]).pixels, right)
-    monkeypatch.setattr(video._Scale, "_make", scaled_with(flags))
+    monkeypatch.setattr(Scale, "_make", scaled_with(flags))
     assert np.abs(decode_frames(index, [1]).pixels.astype(int) - right).max() > 10
 
 

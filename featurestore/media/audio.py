@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import MediaError, MissingPackageError
+from featurestore.media.container import import_av, opened_audio
 from featurestore.media.source import TOLERANCE_S, file_source
 
 SAMPLE_RATE_HZ = 16_000
@@ -95,24 +96,14 @@ def _read(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def _read_container(path: Path) -> tuple[NDArray[np.float32], int]:
-    try:
-        import av  # as above
-    except ImportError as error:
-        raise _missing(error) from error
-    av.logging.set_level(None)
-    try:
-        with av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"}) as container:
-            stream = container.streams.best("audio")
-            if not isinstance(stream, av.AudioStream):
-                raise MediaError(f"{path} has no audio stream", path)
-            planar = av.AudioResampler(format="fltp")  # the number format only; rate and channels stay
-            decoded = (frame for packet in container.demux(stream) for frame in stream.decode(packet))
-            frames = [wide for frame in decoded for wide in planar.resample(frame)]
-            frames += planar.resample(None) if frames else []
-            announced = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-            rate = stream.rate
-    except av.error.FFmpegError as error:
-        raise MediaError(f"{path} is neither sound nor a video that can be decoded: {error.strerror}", path) from error
+    av = import_av()
+    with opened_audio(path) as (container, stream):
+        planar = av.AudioResampler(format="fltp")  # the number format only; rate and channels stay
+        decoded = (frame for packet in container.demux(stream) for frame in stream.decode(packet))
+        frames = [wide for frame in decoded for wide in planar.resample(frame)]
+        frames += planar.resample(None) if frames else []
+        announced = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        rate = stream.rate
     if not frames:
         raise MediaError(f"{path} has an audio stream without sound", path)
     sound = np.concatenate([frame.to_ndarray() for frame in frames], axis=1).T

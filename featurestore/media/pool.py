@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -31,8 +33,12 @@ TIMEOUT_S = 300.0
 MEMORY_BYTES = 4 << 30
 PIPE_BYTES = 1 << 20  # as much as a user may have without asking
 
-# Signals that say nothing about the file: somebody, or the kernel when memory ran out, ended the worker.
-_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+WATCH_S = 1.0
+STALL_S = 130.0  # beyond a job's time: a worker that was killed while it held a pipe keeps it for 60 s, twice
+
+# A decoder that crashes does so again.  Other endings say nothing about the file: the kernel kills what
+# takes the last memory, and pebble lets a worker go whose pipe is broken.
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
 class DecodePool:
@@ -51,6 +57,8 @@ class DecodePool:
         self.memory_bytes = memory_bytes
         self._pool: ProcessPool | None = None
         self._pid = 0
+        self._pending: set[_Answer] = set()
+        self._moved_at = 0.0
 
     def __enter__(self) -> DecodePool:
         return self
@@ -69,11 +77,18 @@ class DecodePool:
         starts is not run.
         Raises WorkerPoolError in a daemonic process, which may have no children.
         """
-        job = self._running().schedule(function, args=arguments, timeout=self.timeout_s)
+        pool = self._running()
+        job = pool.schedule(_run, args=(function, *arguments), timeout=self.timeout_s)
         answer = _Answer(job)
+        if not self._pending:
+            self._moved_at = time.monotonic()
+        self._pending.add(answer)
 
         def settle(done: Future[Any]) -> None:
-            if not answer.set_running_or_notify_cancel():
+            self._moved_at = time.monotonic()
+            self._pending.discard(answer)
+            # Cancelled, or given up by `_watch`.
+            if answer.done() or not answer.set_running_or_notify_cancel():
                 return
             try:
                 answer.set_result(done.result())
@@ -89,8 +104,8 @@ class DecodePool:
         """End the workers, also those that are busy.  They start again with the next job."""
         pool, self._pool = self._pool, None
         if pool is not None and self._pid == os.getpid():
-            pool.stop()  # type: ignore[no-untyped-call]
-            pool.join()
+            _end(pool)
+        self._pending.clear()
 
     def _running(self) -> ProcessPool:
         if current_process().daemon:
@@ -110,7 +125,20 @@ class DecodePool:
                 self.workers, initializer=_begin, initargs=(self.memory_bytes,), context=_Context()
             )
             self._pid = os.getpid()
+            threading.Thread(target=self._watch, args=(self._pool,), daemon=True).start()
         return self._pool
+
+    def _watch(self, pool: ProcessPool) -> None:
+        """Give up jobs that no worker takes: pebble limits the time of a job from its start only."""
+        while pool is self._pool:
+            time.sleep(WATCH_S)
+            if self._pending and time.monotonic() - self._moved_at > self.timeout_s + STALL_S:
+                self._pool = None
+                for answer in tuple(self._pending):
+                    if answer.set_running_or_notify_cancel():
+                        answer.set_exception(WorkerPoolError(f"the decode workers did not answer for {STALL_S:g} s"))
+                self._pending.clear()
+                _end(pool)
 
     def _explained(self, error: BaseException, path: Path | None) -> BaseException:
         from pebble import ProcessExpired  # as above
@@ -129,7 +157,7 @@ class DecodePool:
             return failed
         if isinstance(error, ProcessExpired):
             failed = MediaError(f"{name}: the worker that decoded it ended by {_ending(error.exitcode)}", path)
-            failed.deterministic = -error.exitcode not in _FROM_OUTSIDE
+            failed.deterministic = -error.exitcode in _CRASHES
             return failed
         if isinstance(error, BrokenProcessPool):
             return WorkerPoolError(f"decode workers cannot be kept alive: {error}")
@@ -157,6 +185,23 @@ def _begin(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     with suppress(ImportError):  # the job that needs it says so
         import av  # noqa: F401 - here, so that the first job is not slower than the others
+
+
+def _run(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a worker: call, and describe an exception that could not be sent, which would end the whole pool."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - made in the line before
+        except Exception:  # noqa: BLE001 - the author of an exception class may have overlooked anything
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]
+    pool.join()
 
 
 def _path_among(arguments: tuple[Any, ...]) -> Path | None:

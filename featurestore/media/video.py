@@ -12,7 +12,6 @@ ffmpeg 5 or later scale bicubically when not told.)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,23 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import MediaError, MissingPackageError
+from featurestore.errors import MediaError
+from featurestore.media.container import import_av, opened_video, packets_of
+from featurestore.media.scaling import Scale
 from featurestore.media.source import TOLERANCE_S, check_unchanged, file_source
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-
-# Display matrix in degrees, counter-clockwise -> filters that turn the picture upright.
-_UPRIGHT = {
-    0: (),
-    90: (("transpose", "cclock"),),
-    -90: (("transpose", "clock"),),
-    180: (("hflip", ""), ("vflip", "")),
-    -180: (("hflip", ""), ("vflip", "")),
-}
 
 
 @dataclass(frozen=True)
@@ -98,8 +89,8 @@ def index_video(path: str | Path) -> VideoIndex:
     """
     path = Path(path)
     source = file_source(path)
-    with _opened(path) as (container, stream):
-        packets = list(_packets(container, stream))
+    with opened_video(path) as (container, stream):
+        packets = list(packets_of(container, stream))
         # The last packet of a file that was cut off is incomplete; it would be a frame made up by the decoder.
         while packets and packets[-1].is_corrupt:
             packets.pop()
@@ -135,7 +126,7 @@ def _missing_seconds(stream: VideoStream, packets: list[Packet[VideoStream]]) ->
 
 def _count(path: Path, source: dict[str, Any]) -> VideoIndex:
     """Raw streams and some AVIs have no times, or the same one twice: decode everything and number the frames."""
-    with _opened(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         total = sum(1 for packet in container.demux(stream) for _ in packet.decode())
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     return VideoIndex(
@@ -177,7 +168,7 @@ def decode_frames(
     pixels = np.empty((len(numbers), *size, 3), np.uint8)
     missing = set(rows)
     damaged: list[int] = []
-    scale = _Scale(index, size)
+    scale = Scale(index.path, index.time_base, size)
     for time, frame in _decode(index, set(rows), int(asked.max()), damaged):
         if time in missing:
             missing.discard(time)
@@ -195,8 +186,7 @@ def _decode(index: VideoIndex, wanted: set[int], last: int, damaged: list[int]) 
     Packets after the position `last` are not read.  Frames that no other frame needs and nobody wants
     are not decoded: skipping them saves a third of the work and changes no bit of the others.
     """
-    import av  # costs 0.1 s, which importing this module must not
-
+    av = import_av()
     at = {int(time): position for position, time in enumerate(index.pts)}
     count = 0
 
@@ -209,9 +199,9 @@ def _decode(index: VideoIndex, wanted: set[int], last: int, damaged: list[int]) 
                 damaged.append(at.get(time, 0))
             yield time, frame
 
-    with _opened(index.path) as (container, stream):
+    with opened_video(index.path) as (container, stream):
         context = stream.codec_context
-        for position, packet in enumerate(_packets(container, stream)):
+        for position, packet in enumerate(packets_of(container, stream)):
             if not index.counted:
                 context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
             try:
@@ -247,73 +237,3 @@ def _refuse_damaged(
                 "download the file again, or pass allow_corrupt to take the picture that the decoder makes up",
                 index.path,
             )
-
-
-class _Scale:
-    """Frame -> (height, width, 3) RGB, upright; valid until the next call."""
-
-    def __init__(self, index: VideoIndex, size: tuple[int, int]) -> None:
-        self.path = index.path
-        self.time_base = index.time_base
-        self.height, self.width = size
-        self._made_for: tuple[Any, ...] = ()
-        self._graph: Any = None
-
-    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        # A stream may change its picture format on the way.
-        kind = (frame.width, frame.height, frame.format.name, frame.rotation)
-        if kind != self._made_for:
-            self._graph, self._made_for = self._make(frame), kind
-        self._graph.push(frame)
-        plane = self._graph.pull().planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(self.height, plane.line_size)
-        return rows[:, : self.width * 3].reshape(self.height, self.width, 3)
-
-    def _make(self, frame: VideoFrame) -> Any:
-        import av  # as above
-        import av.filter
-
-        if frame.rotation not in _UPRIGHT:
-            raise MediaError(f"{self.path} turns its picture by {frame.rotation} degrees, not by a quarter", self.path)
-        graph = av.filter.Graph()
-        graph.threads = 1
-        chain = [
-            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=self.time_base),
-            *(graph.add(name, arguments) for name, arguments in _UPRIGHT[frame.rotation]),
-            graph.add("scale", f"{self.width}:{self.height}:flags=bilinear"),
-            graph.add("format", "rgb24"),
-            graph.add("buffersink"),
-        ]
-        graph.link_nodes(*chain).configure()
-        return graph
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """(container, its best video stream); whatever goes wrong inside is a MediaError that names the file."""
-    try:
-        import av  # as above
-    except ImportError as error:
-        raise MissingPackageError("reading video needs PyAV: pip install 'featurestore[encoders]'") from error
-    av.logging.set_level(None)  # messages go into the exceptions; nothing is printed by a worker
-
-    try:
-        # `file:` because a name may contain a colon; only files, because a playlist could name anything.
-        with av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"}) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
-                kinds = ", ".join(sorted({other.type for other in container.streams})) or "nothing"
-                raise MediaError(f"{path} has no video stream, only {kinds}", path)
-            stream.codec_context.thread_count = 1  # parallel over clips, which costs less in all
-            yield container, stream
-    except av.error.FFmpegError as error:
-        raise MediaError(f"{path} is not a video that can be decoded: {error.strerror}", path) from error
-    except MemoryError as error:
-        failed = MediaError(f"{path} needs more memory than a decode worker may have", path)
-        failed.deterministic = False
-        raise failed from error
-
-
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Packets with data; the last one that PyAV yields only says that the file is over."""
-    return (packet for packet in container.demux(stream) if packet.size)
