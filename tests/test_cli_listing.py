@@ -10,6 +10,8 @@ import pytest
 from cli_made import IDS, KEY, OTHER, first_recipe, make_store, run, second_recipe, shelf_of, values
 
 from featurestore import Failure, FeatureStore
+from featurestore.cli.inventory import take_inventory
+from featurestore.cli.listing import _info, _row
 from featurestore.segment import Rows, commit, row_line
 
 
@@ -75,6 +77,21 @@ def test_ls_says_what_is_damaged_and_what_to_run(root: Path) -> None:
     )
     assert "has a recipe that cannot be read" in result.stderr
     assert "unreadable" in result.stdout
+
+
+def test_a_document_with_any_bit_flipped_is_listed_all_the_same(root: Path) -> None:
+    """What is wrong is for verify to say; listing must not break on it."""
+    shelf = shelf_of(root)
+    for path in (shelf.place.recipe_dir / "zarr.json", next(shelf.place.segments.glob("*/zarr.json"))):
+        original = path.read_bytes()
+        for at in range(len(original)):
+            damaged = bytearray(original)
+            damaged[at] ^= 1 << at % 8
+            path.write_bytes(damaged)
+            for holding in take_inventory(root):
+                json.dumps(_info(holding))
+                _row(holding)
+        path.write_bytes(original)
 
 
 def test_info_shows_recipes_in_full(root: Path) -> None:

@@ -365,8 +365,7 @@ def test_one_bit_of_every_byte_is_found(tmp_path: Path) -> None:
 def test_the_digests_of_whole_files_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without them, flips in checksums that only other Zarr readers use would be silent."""
     monkeypatch.setattr(damage.Damage, "_digests", lambda self, segment: None)
-    shards = [at for path, at in silent_flips(tiny(tmp_path)) if path.name == "c.0.0.0"]
-    assert shards == [8, 9, 10, 11, 20, 21, 22, 23]
+    assert [at for _, at in silent_flips(tiny(tmp_path), "c.0.0.0")] == [8, 9, 10, 11, 20, 21, 22, 23]
 
 
 def tiny(tmp_path: Path) -> Path:
@@ -378,9 +377,10 @@ def tiny(tmp_path: Path) -> Path:
     return store.root
 
 
-def silent_flips(root: Path) -> list[tuple[Path, int]]:
+def silent_flips(root: Path, name: str = "*") -> list[tuple[Path, int]]:
+    """(file, byte) of each flip after which a full check says that nothing is wrong."""
     silent = []
-    for path in sorted((root / "data").rglob("*")):
+    for path in sorted((root / "data").rglob(name)):
         if path.is_file():
             original = path.read_bytes()
             for at in range(len(original)):
@@ -471,8 +471,7 @@ def test_a_sample_that_cannot_be_made_is_reported_with_its_reason(root: Path, sa
 def test_media_that_changed_are_stale_and_media_that_were_copied_are_not(
     root: Path, samples: dict[str, Sample], tmp_path: Path
 ) -> None:
-    changed, touched, moved, gone = (samples[id].video for id in IDS[:4])
-    assert changed and touched and moved and gone
+    changed, touched, moved, gone = (Path(str(samples[id].video)) for id in IDS[:4])
     changed.write_bytes(changed.read_bytes().replace(b"the", b"The"))
     os.utime(touched, (1, 1))
     gone.unlink()

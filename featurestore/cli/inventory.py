@@ -77,56 +77,62 @@ def key_holdings(root: Path, key: FeatureKey, path: Path | None = None) -> list[
     return [_holding(root, key, folder / name) for name in _folders(folder)]
 
 
+@dataclass
+class _Segment:
+    """What a segment's document says."""
+
+    n: int
+    shape: tuple[int, int]
+    dtype: str
+    bytes: int
+    replaces: list[str]
+    made_with: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Segment:
+        """ValueError, KeyError, TypeError or OSError where it is not that of a segment, or sizes do not fit."""
+        raw = (folder / "zarr.json").read_bytes()
+        array = json.loads(raw)
+        own = array["attributes"]["featurestore"]
+        n, n_frames, dim = map(int, array["shape"])
+        sizes = {"rows": int(own["rows"]["bytes"])} | ({"c.0.0.0": int(own["shard"]["bytes"])} if n else {})
+        for name, size in sizes.items():
+            if os.stat(folder / name).st_size != size:
+                raise ValueError(f"size of {name} differs from the one committed")
+        made_with = {str(name): str(value) for name, value in dict(own["made_with"]).items()}
+        size = len(raw) + sum(sizes.values())
+        return cls(n, (n_frames, dim), str(array["data_type"]), size, list(map(str, own["replaces"])), made_with)
+
+
 def _holding(root: Path, key: FeatureKey, folder: Path) -> Holding:
     holding = Holding(key, folder.name, _recipe(folder))
-    headers: dict[str, tuple[dict[str, Any], int]] = {}
+    segments: dict[str, _Segment] = {}
     for name in _folders(folder / "segments"):
         try:
-            headers[name] = _header(folder / "segments" / name)
+            segments[name] = _Segment.read(folder / "segments" / name)
         except FileNotFoundError:
             holding.damaged += os.path.isdir(folder / "segments" / name)  # else it was removed after the listing
         except (OSError, ValueError, KeyError, TypeError):
             holding.damaged += 1
-    replaced = {other for array, _ in headers.values() for other in _own(array)["replaces"]}
+    replaced = {other for segment in segments.values() for other in segment.replaces}
     counted = []
-    for name, (array, size) in headers.items():
+    for name, segment in segments.items():
         if name in replaced:
             holding.replaced += 1
-            holding.replaced_bytes += size
+            holding.replaced_bytes += segment.bytes
             continue
         holding.segments += 1
-        holding.bytes += size
-        holding.made_with.append(_own(array)["made_with"])
-        n, *shape = array["shape"]
-        holding.dtype = holding.dtype or array["data_type"]
-        if n:
-            counted.append((folder / "segments" / name / "rows", n))
-            if tuple(shape) not in holding.shapes:
-                holding.shapes.append((shape[0], shape[1]))
+        holding.bytes += segment.bytes
+        holding.made_with.append(segment.made_with)
+        holding.dtype = holding.dtype or segment.dtype
+        if segment.n:
+            counted.append((folder / "segments" / name / "rows", segment.n))
+            if segment.shape not in holding.shapes:
+                holding.shapes.append(segment.shape)
     holding.samples = _distinct(counted)
-    holding.failures = sum(
-        name.endswith(".json") for name in _names(root.joinpath(".fstore", *key.parts, folder.name, "failed"))
-    )
+    failed = _names(root.joinpath(".fstore", *key.parts, folder.name, "failed"))
+    holding.failures = sum(name.endswith(".json") for name in failed)
     return holding
-
-
-def _header(segment: Path) -> tuple[dict[str, Any], int]:
-    """(zarr.json, bytes of the segment's files); ValueError where the sizes are not those committed."""
-    raw = (segment / "zarr.json").read_bytes()
-    array: dict[str, Any] = json.loads(raw)
-    own = _own(array)
-    sizes = {"rows": own["rows"]["bytes"]}
-    if array["shape"][0]:
-        sizes["c.0.0.0"] = own["shard"]["bytes"]
-    for name, size in sizes.items():
-        if os.stat(segment / name).st_size != size:
-            raise ValueError(f"size of {name} differs from the one committed")
-    return array, len(raw) + sum(sizes.values())
-
-
-def _own(array: dict[str, Any]) -> dict[str, Any]:
-    header: dict[str, Any] = array["attributes"]["featurestore"]
-    return header
 
 
 def _distinct(counted: list[tuple[Path, int]]) -> int:

@@ -128,12 +128,11 @@ def _made_with(holding: Holding) -> list[dict[str, Any]]:
     groups: dict[str, dict[str, Any]] = {}
     for made in holding.made_with:
         versions = {name: value for name, value in made.items() if name != "time"}
-        group = groups.setdefault(
-            json.dumps(versions, sort_keys=True), {**versions, "segments": 0, "first": made["time"]}
-        )
+        when = made.get("time", "?")
+        fresh = {**versions, "segments": 0, "first": when, "last": when}
+        group = groups.setdefault(json.dumps(versions, sort_keys=True), fresh)
         group["segments"] += 1
-        group["first"] = min(group["first"], made["time"])
-        group["last"] = max(group.get("last", ""), made["time"])
+        group["first"], group["last"] = min(group["first"], when), max(group["last"], when)
     return list(groups.values())
 
 

@@ -57,16 +57,18 @@ class Findings:
     """Findings in the order they were made, equal ones put together."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str], Finding] = {}
+        self._found: dict[tuple[str, str, str], tuple[Finding, set[str]]] = {}
 
     def add(self, kind: str, where: object, what: str, advice: str, *ids: str) -> Finding:
         assert kind in KINDS
-        finding = self._found.setdefault((kind, str(where), what), Finding(kind, str(where), what, advice))
-        finding.ids.extend(id for id in ids if id not in finding.ids)
+        key = (kind, str(where), what)
+        finding, known = self._found.setdefault(key, (Finding(kind, str(where), what, advice), set()))
+        finding.ids.extend(id for id in dict.fromkeys(ids) if id not in known)
+        known.update(ids)
         return finding
 
     def __iter__(self) -> Iterator[Finding]:
-        return iter(self._found.values())
+        return (finding for finding, _ in self._found.values())
 
     def __len__(self) -> int:
         return len(self._found)
