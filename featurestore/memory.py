@@ -9,25 +9,23 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from featurestore.errors import ConfigError
+from featurestore.eviction import DEFAULT, Policy, policy_named
 
 
 class MemoryTier:
-    """At most `budget_bytes` of rows; the least recently used leaves first.  Safe among threads and after fork.
+    """At most `budget_bytes` of rows; the policy says which one leaves.  Safe among threads and after fork.
 
     A place is (segment, row): rows of a segment that was replaced are never asked for again.
     """
 
-    def __init__(self, budget_bytes: int, policy: str = "lru") -> None:
-        if policy != "lru":
-            raise ConfigError(f"memory_policy {policy!r} is not one of: lru")
+    def __init__(self, budget_bytes: int, policy: str | Policy = DEFAULT) -> None:
         self.budget_bytes = budget_bytes
+        self.policy = policy_named(policy) if isinstance(policy, str) else policy
         self.bytes = 0
-        self._rows: OrderedDict[Hashable, Any] = OrderedDict()
+        self._rows: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
         _tiers.add(self)
 
@@ -37,27 +35,35 @@ class MemoryTier:
             row = self._rows.get(place)
             if row is None:
                 return None
-            self._rows.move_to_end(place)
+            self.policy.used(place)
         return row.copy()
 
     def put(self, place: Hashable, row: Any) -> None:
-        """Keep a copy; rows larger than the whole budget are not kept."""
+        """Keep a copy, if the policy makes room for it; rows larger than the whole budget are not kept."""
         if row.nbytes > self.budget_bytes:
             return
         own = row.copy()
         with self._lock:
-            before = self._rows.pop(place, None)
-            self.bytes += own.nbytes - (before.nbytes if before is not None else 0)
+            if place in self._rows:
+                self._drop(place)
+            while self.bytes + own.nbytes > self.budget_bytes:
+                leaving = self.policy.next()
+                if leaving is None:
+                    return
+                self._drop(leaving)
             self._rows[place] = own
-            while self.bytes > self.budget_bytes:
-                _, oldest = self._rows.popitem(last=False)
-                self.bytes -= oldest.nbytes
+            self.bytes += own.nbytes
+            self.policy.came(place)
+
+    def _drop(self, place: Hashable) -> None:
+        self.bytes -= self._rows.pop(place).nbytes
+        self.policy.gone(place)
 
     def keep(self, wanted: Callable[[Any], bool]) -> None:
         """Let go of every row whose place is not wanted."""
         with self._lock:
             for place in [place for place in self._rows if not wanted(place)]:
-                self.bytes -= self._rows.pop(place).nbytes
+                self._drop(place)
 
     def __len__(self) -> int:
         return len(self._rows)

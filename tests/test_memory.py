@@ -37,7 +37,7 @@ def test_a_row_comes_back_as_a_fresh_copy() -> None:
 
 
 def test_the_least_recently_used_row_leaves_first() -> None:
-    tier = MemoryTier(3 * ROW_BYTES)
+    tier = MemoryTier(3 * ROW_BYTES, "lru")
     for number in range(3):
         tier.put(number, row(number))
     tier.get(0)
@@ -80,7 +80,7 @@ def test_rows_that_are_not_wanted_any_more_leave() -> None:
 
 
 def test_an_unknown_policy_is_refused_with_what_there_is() -> None:
-    with pytest.raises(ConfigError, match="memory_policy 'oldest' is not one of: lru"):
+    with pytest.raises(ConfigError, match="memory_policy 'oldest' is not one of: bip, lru, sieve, random, pinned"):
         MemoryTier(1000, "oldest")
 
 
