@@ -41,7 +41,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def line(clips: Path, tmp_path: Path) -> list[object]:
     """The options that every line here has."""
-    return ["--manifest", clips / "samples.csv", "--store", tmp_path / "store", "--workers", 2]
+    return ["--manifest", clips / "samples.csv", "--store", tmp_path / "store", "--workers", 1]
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def mixed(clips: Path, tmp_path: Path) -> list[object]:
     """The same with a clip that is an HTML page."""
     shutil.copytree(clips, tmp_path / "mixed")
     (tmp_path / "mixed" / "2.mp4").write_text("<html>not found</html>")
-    return ["--manifest", tmp_path / "mixed" / "samples.csv", "--store", tmp_path / "store", "--workers", 2]
+    return ["--manifest", tmp_path / "mixed" / "samples.csv", "--store", tmp_path / "store", "--workers", 1]
 
 
 def test_extract_makes_all_and_then_finds_all(line: list[object], tmp_path: Path) -> None:
