@@ -1,0 +1,271 @@
+"""Hit rates: access traces of training and evaluation against budgets, for each policy and each rival.
+
+    python benchmarks/hit_rates.py [--samples 600]          about 4 minutes
+
+Memory budgets are measured on the real tier of a real store: every trace is read through `FeatureStore.get`,
+and the hits are those of its counters.  Belady's optimum, which knows the future, is the limit.  Disk budgets
+are simulated on the same traces (one store has no budget of its own) and say how much work an incomplete
+disk cache saves, at the cost of a miss that `extraction.json` measured.
+Does not show: a network file system, where a memory hit saves most; on a local disk the page cache is as
+good, and the column `us per read` says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import heapq
+import json
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import joblib
+import numpy as np
+from cachetools import LFUCache
+from harness import RESULTS, save, table
+
+from featurestore import FeatureKey, FeatureStore
+from featurestore.eviction import POLICIES, policy_named
+
+ROW_BYTES = 8 * 768 * 4
+BUDGETS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
+UNIFORM = FeatureKey("bench", "frame", "CLIP_VIT_LARGE", "uniform", 8)
+PEAK = FeatureKey("bench", "frame", "CLIP_VIT_LARGE", "emotion_peak", 8)
+Trace = list[tuple[FeatureKey, int]]
+
+
+def traces(n: int) -> dict[str, Trace]:
+    """What training and evaluation read, over n samples."""
+    generator = random.Random(0)
+
+    def shuffled(key: FeatureKey, count: int = n) -> Trace:
+        return [(key, i) for i in generator.sample(range(n), count)]
+
+    in_order: Trace = [(UNIFORM, i) for i in range(n)]
+    weights = [1 / (rank + 1) for rank in range(n)]
+    jobs = [shuffled(UNIFORM) + shuffled(UNIFORM) for _ in range(3)]
+    easy_first: Trace = []
+    for epoch in range(1, 7):
+        reachable = max(1, n * epoch // 6)
+        easy_first += [(UNIFORM, i) for i in generator.sample(range(reachable), reachable)]
+    return {
+        "shuffled epochs": [access for _ in range(6) for access in shuffled(UNIFORM)],
+        "checkpoints over the test sets": in_order * 6,
+        "Zipf": [(UNIFORM, i) for i in generator.choices(range(n), weights, k=6 * n)],
+        "curriculum": easy_first,
+        "three jobs": [access for together in zip(*jobs, strict=True) for access in together],
+        "sampler switch": [access for key in (UNIFORM, PEAK) for _ in range(3) for access in shuffled(key)],
+    }
+
+
+class Lfu:
+    """LFU by cachetools, as a policy of the tier: for comparison only."""
+
+    def __init__(self) -> None:
+        self.cache: LFUCache[Hashable, None] = LFUCache(maxsize=10**9)
+
+    def came(self, place: Hashable) -> None:
+        self.cache[place] = None
+
+    def used(self, place: Hashable) -> None:
+        self.cache[place]
+
+    def gone(self, place: Hashable) -> None:
+        self.cache.pop(place, None)
+
+    def next(self) -> Hashable:
+        place, value = self.cache.popitem()
+        self.cache[place] = value  # the tier says `gone` when it really leaves
+        return place
+
+
+def belady(trace: Trace, room: int) -> int:
+    """Hits of the policy that knows the future: what is needed last leaves, and what is never needed does not enter."""
+    if room == 0:
+        return 0
+    uses: dict[Hashable, list[int]] = {}
+    for at in range(len(trace) - 1, -1, -1):
+        uses.setdefault(trace[at], []).append(at)
+    kept: dict[Hashable, int] = {}
+    heap: list[tuple[int, int]] = []
+    hits = 0
+    for at, access in enumerate(trace):
+        uses[access].pop()
+        following = uses[access][-1] if uses[access] else len(trace) + at
+        if access in kept:
+            hits += 1
+        elif len(kept) >= room:
+            while True:
+                when, number = heap[0]
+                victim = trace[number]
+                if kept.get(victim) == -when:
+                    break
+                heapq.heappop(heap)
+            if -when <= following:
+                continue
+            heapq.heappop(heap)
+            del kept[victim]
+        kept[access] = following
+        heapq.heappush(heap, (-following, at))
+    return hits
+
+
+def through_the_tier(root: Path, trace: Trace, budget: int, policy: str) -> tuple[float, float]:
+    """(hit rate, microseconds per read) of a store with a memory tier."""
+    store = FeatureStore(root, memory_bytes=budget)
+    if store._memory is not None:
+        store._memory.policy = Lfu() if policy == "lfu" else policy_named(policy)
+    start = time.perf_counter()
+    for key, i in trace:
+        store.get(key, f"s{i}")
+    seconds = time.perf_counter() - start
+    return store.stats.memory_hits / len(trace), seconds / len(trace) * 1e6
+
+
+def rivals(root: Path, trace: Trace, budget: int) -> dict[str, tuple[float, float]]:
+    """The same trace through caches that people use instead, each in front of np.load of one file per sample."""
+    misses = 0
+
+    def load(key: str, i: int) -> Any:
+        nonlocal misses
+        misses += 1
+        return np.load(root / "npy" / key / f"s{i}.npy")
+
+    def timed(get: Callable[[str, int], Any]) -> tuple[float, float]:
+        nonlocal misses
+        misses = 0
+        start = time.perf_counter()
+        for key, i in trace:
+            get(key.sampling, i)
+        return 1 - misses / len(trace), (time.perf_counter() - start) / len(trace) * 1e6
+
+    results = {"functools.lru_cache": timed(functools.lru_cache(maxsize=budget // ROW_BYTES)(load))}
+    with diskcache.Cache(
+        str(root / "diskcache"), size_limit=budget, eviction_policy="least-recently-used", cull_limit=10
+    ) as cache:
+
+        def through_disk(key: str, i: int) -> Any:
+            found = cache.get((key, i))
+            if found is None:
+                found = load(key, i)
+                cache.set((key, i), found)
+            return found
+
+        results["diskcache"] = timed(through_disk)
+    shutil.rmtree(root / "diskcache")
+    results["one .npy per sample, no memory"] = (0.0, timed(load)[1])
+    return results
+
+
+def joblib_once(root: Path, trace: Trace) -> tuple[float, float]:
+    """joblib.Memory has no budget while it works (`reduce_size` is called by hand), so it has one row only."""
+    memory = joblib.Memory(root / "joblib", verbose=0)
+    calls = 0
+
+    def load(key: str, i: int) -> Any:
+        nonlocal calls
+        calls += 1
+        return np.load(root / "npy" / key / f"s{i}.npy")
+
+    cached = memory.cache(load)
+    start = time.perf_counter()
+    for key, i in trace:
+        cached(key.sampling, i)
+    taken = (time.perf_counter() - start) / len(trace) * 1e6
+    shutil.rmtree(root / "joblib")
+    return 1 - calls / len(trace), taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=600)
+    n = parser.parse_args().samples
+    root = Path(tempfile.mkdtemp(prefix="hit-rates-"))
+    try:
+        fill(root, n)
+        rows = run(root, n)
+    finally:
+        shutil.rmtree(root)
+    result = {"samples": n, "mean": mean_rates(rows), "rows": rows, "simulated_disk": simulated_disk(rows)}
+    save("hit_rates", result)
+    print(table([row for row in rows if row["budget %"] in (10, 50)]))
+
+
+def fill(root: Path, n: int) -> None:
+    """A store and a folder of .npy files with the same rows under both keys."""
+    values = np.random.default_rng(0).standard_normal((n, 8, 768), dtype=np.float32)
+    ids = [f"s{i}" for i in range(n)]
+    for key in (UNIFORM, PEAK):
+        FeatureStore(root / "store").put_many(key, ids, values, recipe={"benchmark": "hit_rates"})
+        (root / "npy" / key.sampling).mkdir(parents=True)
+        for id, row in zip(ids, values, strict=True):
+            np.save(root / "npy" / key.sampling / f"{id}.npy", row)
+
+
+def run(root: Path, n: int) -> list[dict[str, Any]]:
+    """One row for each trace, budget and policy or rival."""
+    rows: list[dict[str, Any]] = []
+    for name, trace in traces(n).items():
+        size = n * ROW_BYTES * len({key for key, _ in trace})
+
+        def row(share: float, policy: str, rate: float, taken: float | None, name: str = name) -> None:
+            rows.append(
+                {
+                    "trace": name,
+                    "budget %": round(share * 100),
+                    "policy": policy,
+                    "hit rate": round(rate, 4),
+                    "us per read": "" if taken is None else round(taken, 2),
+                }
+            )
+
+        for share in BUDGETS:
+            budget = int(share * size)
+            for policy in [*POLICIES, "lfu"]:
+                row(share, policy, *through_the_tier(root / "store", trace, budget, policy))
+            row(share, "Belady (limit)", belady(trace, budget // ROW_BYTES) / len(trace), None)
+            for rival, result in rivals(root, trace, budget).items():
+                row(share, rival, *result)
+        row(1.0, "joblib.Memory", *joblib_once(root, trace[: 2 * n]))
+        row(0.0, "no memory tier", *through_the_tier(root / "store", trace, 0, "lru"))
+    return rows
+
+
+def simulated_disk(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Seconds of decode and encode saved per 1,000 reads, were the budget one of disk: simulated from the hit rates."""
+    try:
+        measured = json.loads((RESULTS / "extraction.json").read_text())
+        rates = {row["what"]: row for row in measured["rows"]}
+        miss_s = 1 / rates["extract, ViT-B-32 on the CPU"]["clips/s"]
+    except (OSError, KeyError):
+        return []
+    chosen = [row for row in rows if row["policy"] in ("bip", "lru", "pinned", "Belady (limit)")]
+    return [
+        {
+            **{name: row[name] for name in ("trace", "budget %", "policy")},
+            "saved s per 1000": round(1000 * row["hit rate"] * miss_s),
+        }
+        for row in chosen
+    ]
+
+
+def mean_rates(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean hit rate of each policy over traces and budgets below 100 %: what the default was chosen by."""
+    total: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    for row in rows:
+        if 0 < row["budget %"] < 100:
+            total[row["policy"]] += row["hit rate"]
+            count[row["policy"]] += 1
+    return {policy: round(total[policy] / count[policy], 4) for policy in total}
+
+
+if __name__ == "__main__":
+    main()

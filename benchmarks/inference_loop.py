@@ -1,0 +1,186 @@
+"""What the loop of `affect-infer run` costs besides the language model, and what generating in batches gains.
+
+    python benchmarks/inference_loop.py [--samples 2000] [--rounds 5]          about 5 minutes
+
+Part 1: everything is stored, and a stub stands for the language model: one step whose likeliest token ends the answer.
+The rest is real: store reads, prompts, tokenizing, fusion heads, splicing, post-processing, one JSON line written per
+sample, fsync once a second. Part 2: a random Qwen2 of 4 layers, 256 wide, fp32 on the CPU; 32 new tokens, greedy.
+
+Does not show: encoders, decoding, heads of true width (3584), a GPU. Random weights: times only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from harness import save, table
+
+from affect_infer.config import POLICIES, Settings, Task
+from affect_infer.generate import Sampling
+from affect_infer.heads import AffectHeads, HeadShape
+from affect_infer.language import Language, load_tokenizer
+from affect_infer.model import AffectModel, Request, load_model
+from affect_infer.prompt import QUESTIONS, get_mode
+from affect_infer.run import run
+from affect_infer.tiny import write_tiny_model
+from featurestore import FeatureKey, FeatureStore, Sample
+
+SUBTITLE = "What if nobody finds us before the morning comes?"
+ROWS = {"frame": (8, 768), "face": (8, 768), "audio": (8, 1024), "au": (1, 512)}
+KEYS = {
+    "frame": FeatureKey("bench", "frame", "CLIP_VIT_LARGE", "emotion_peak", 8),
+    "face": FeatureKey("bench", "face", "CLIP_VIT_LARGE", "uniform", 8),
+    "audio": FeatureKey("bench", "audio", "HUBERT_LARGE", "const_clips", 8),
+    "au": FeatureKey("bench", "au", "CLIP_TEXT", "au_summary", "all"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", action="store_true", help="show where the loop spends its time, and stop")
+    arguments = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="inference-"))
+    try:
+        if arguments.profile:
+            profile(root, arguments.samples)
+            return
+        rows = [*loop(root, arguments.samples, arguments.rounds), *batches(root, arguments.rounds)]
+        rows.append({"what": "batched against one by one on a GPU", "value": "not measured", "target": ">= 8x"})
+        rows.append({"what": "feature preparation on a GPU, hybrid mode", "value": "not measured", "target": "<= 5 %"})
+    finally:
+        shutil.rmtree(root)
+    save("inference_loop", {"samples": arguments.samples, "rounds": arguments.rounds, "rows": rows})
+    print(table(rows))
+
+
+def settings(root: Path, samples: int, output: str) -> Settings:
+    """All four inputs of the guide's first mode from a store."""
+    ids = [f"sample_{number:08}" for number in range(samples)]
+    if not (root / "features").exists():
+        chance = np.random.default_rng(0)
+        for modality, key in KEYS.items():
+            values = [chance.normal(0, 0.3, ROWS[modality]).astype(np.float32) for _ in ids]
+            indices = np.tile(np.arange(ROWS[modality][0]), (samples, 1))
+            rows: Any = values if key.n_frames == "all" else np.stack(values)
+            FeatureStore(root / "features").put_many(
+                key, ids, rows, recipe={"benchmark": "loop"}, frame_indices=list(indices)
+            )
+    task = Task(
+        name="bench", results="bench", samples={id: Sample(id, subtitle=SUBTITLE) for id in ids},
+        mode=get_mode("face_frame_audio_au"), policies=dict.fromkeys(POLICIES, "store_only"), keys=KEYS,
+        store=root / "features",
+    )  # fmt: skip
+    return Settings((task,), output=root / output, batch_size=32, sampling=Sampling(greedy=True, max_new_tokens=32))
+
+
+def stub(root: Path) -> AffectModel:
+    """Heads and tokenizer are real; the language model answers with the end of the answer."""
+    import torch
+
+    if not (root / "tiny").exists():
+        write_tiny_model(root / "tiny", visual=768, acoustic=1024, au=512)
+    tokenizer = load_tokenizer(str(root / "tiny" / "llm"))
+    embedding = torch.nn.Embedding(512, 64).requires_grad_(False)
+    ending = torch.zeros(1, 1, 512)
+    ending[..., tokenizer.eos_token_id] = 1.0
+
+    class Stub:
+        device = torch.device("cpu")
+        config = SimpleNamespace(hidden_size=64, vocab_size=512)
+        generation_config = SimpleNamespace(eos_token_id=tokenizer.eos_token_id)
+
+        def get_input_embeddings(self) -> torch.nn.Embedding:
+            return embedding
+
+        def forward(self, cache: Any = None) -> None:
+            """Only its signature is looked at."""
+
+        def __call__(self, *, attention_mask: torch.Tensor, **_: Any) -> Any:
+            return SimpleNamespace(logits=ending.expand(len(attention_mask), 1, 512))
+
+    shape = HeadShape(64, 768, 1024, "attention", "attention", 1024, 512, "attention")
+    heads = AffectHeads(shape).eval().requires_grad_(False)
+    return AffectModel(heads, Language(Stub(), tokenizer, "stub"))
+
+
+def loop(root: Path, samples: int, rounds: int) -> list[dict[str, Any]]:
+    """Milliseconds per sample of the loop, and of what the stub itself takes."""
+    model = stub(root)
+    totals, answering = [], []
+    for number in range(rounds + 1):
+        report = run(settings(root, samples, f"out{number}"), load=lambda *_: (model, []), progress=False)
+        totals.append(1000 * report.looping / samples)
+        answering.append(1000 * report.generating / samples)
+    # The first round reads cold checksums and warms torch up.
+    times = sorted(totals[1:])
+    return [
+        {"what": f"loop over a stub, {samples} samples, all stored", "value": f"{statistics.median(times):.3f} ms a sample",
+         "spread": f"{times[0]:.3f} to {times[-1]:.3f}", "target": "<= 0.3 ms"},
+        {"what": "  of which tokenizing, heads, splice, clean-up", "value": f"{statistics.median(answering[1:]):.3f} ms"},
+    ]  # fmt: skip
+
+
+def batches(root: Path, rounds: int) -> list[dict[str, Any]]:
+    """Samples per second one by one and in batches, and whether the tokens are the same."""
+    llm, checkpoint = write_tiny_model(root / "wide", layers=4, hidden=256, visual=768, acoustic=1024, au=512)
+    model, _ = load_model(checkpoint, str(llm))
+    # No end before 32 tokens, so that every sample costs the same.
+    model.language.model.generation_config.eos_token_id = None
+    model.language.tokenizer.eos_token = "<|im_start|>"
+    chance = np.random.default_rng(0)
+    prompt = get_mode("face_frame_audio_au").build(question=QUESTIONS["labels"], subtitle=SUBTITLE)
+    requests = [
+        Request(
+            f"s{number}", prompt, {name: chance.normal(0, 0.3, rows).astype(np.float32) for name, rows in ROWS.items()}
+        )
+        for number in range(16)
+    ]
+    sampling = Sampling(greedy=True, max_new_tokens=32)
+
+    def seconds(size: int) -> tuple[float, list[Any]]:
+        start, tokens = time.perf_counter(), []
+        for first in range(0, len(requests), size):
+            tokens += [answer.tokens for answer in model.answer(requests[first : first + size], sampling)]
+        return time.perf_counter() - start, tokens
+
+    seconds(8)
+    times: dict[int, list[float]] = {1: [], 8: [], 16: []}
+    for _ in range(rounds):
+        for size, taken in times.items():
+            taken.append(seconds(size)[0])
+    median = {size: statistics.median(taken) for size, taken in times.items()}
+    same = seconds(1)[1] == seconds(8)[1]
+    rows = [
+        {"what": f"Qwen2 4 layers, 256 wide, fp32, CPU, batch {size}", "value": f"{len(requests) / taken:.1f} samples/s",
+         "spread": f"{len(requests) / max(times[size]):.1f} to {len(requests) / min(times[size]):.1f}"}
+        for size, taken in median.items()
+    ]  # fmt: skip
+    ratio = {"what": "batch 8 against one by one", "value": f"{median[1] / median[8]:.1f}x", "target": ">= 3x"}
+    return [*rows, ratio, {"what": "tokens of batch 8 equal one by one", "value": str(same)}]
+
+
+def profile(root: Path, samples: int) -> None:
+    model = stub(root)
+    run(settings(root, samples, "warm"), load=lambda *_: (model, []), progress=False)
+    profiler = cProfile.Profile()
+    profiler.enable()
+    report = run(settings(root, samples, "profiled"), load=lambda *_: (model, []), progress=False)
+    profiler.disable()
+    pstats.Stats(profiler).sort_stats("cumulative").print_stats(40)
+    print(f"{1000 * report.looping / samples:.3f} ms a sample, {report.ms.keys()}")
+
+
+if __name__ == "__main__":
+    main()
