@@ -15,6 +15,7 @@ import pytest
 
 from featurestore import Failure, FeatureKey, Features, FeatureStore, Recipe, Sample
 from featurestore.errors import ConfigError
+from featurestore.reader import seal_of
 from featurestore.segment import Place, Rows, commit, row_line
 from featurestore.shelf import Shelf
 from featurestore.verify import KINDS, Report, damage, verify
@@ -354,6 +355,18 @@ def test_a_segment_of_another_dtype_is_found(root: Path) -> None:
     rows = Rows((8, 16), np.dtype("f2"), [row_line("half", None, None, None)], ["half"], [np.ones((1, 8, 16), "f2")])
     commit(Place(root, KEY, RECIPE.fingerprint), RECIPE, rows)
     assert kinds(verify(root)) == {"segment"}
+
+
+def test_a_segment_of_a_later_version_is_told_and_left_alone(root: Path) -> None:
+    document = segment_of(root, IDS[5])[0] / "zarr.json"
+    raw = document.read_bytes().replace(b'"format":1', b'"format":2')
+    found, expected = seal_of(raw)
+    document.write_bytes(raw.replace(found, expected))
+    before = contents(root)
+    report = verify(root, full=True, repair=True)
+    assert [(finding.kind, finding.advice) for finding in report.findings] == [("format", "upgrade featurestore")]
+    assert "is format 2, this version reads up to 1" in report.findings[0].what
+    assert contents(root) == before
 
 
 def test_one_bit_of_every_byte_is_found(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class Tree:
         try:
             what = "is not what was written" if path.read_bytes() != group_document(attributes) else ""
         except FileNotFoundError:
-            what = "is missing"
+            what = "is missing" if level.is_dir() else ""  # the whole level was removed meanwhile
         except OSError as error:
             what = f"cannot be read: {error.strerror}"
         if what:
