@@ -1,0 +1,181 @@
+"""Forks under busy threads, and processes started anew: no child hangs, and each reads what is stored."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from oracle import KEY, RECIPE, value
+
+from featurestore import FeatureStore
+
+IDS = [f"sample_{number}" for number in range(64)]
+CHILD_S = 20.0  # a child needs milliseconds; after this it hangs
+
+
+def filled(root: Path, codec: str | None = None) -> Path:
+    store = FeatureStore(root)
+    for start in range(0, len(IDS), 16):
+        ids = IDS[start : start + 16]
+        store.put_many(KEY, ids, np.stack([value(id, 1) for id in ids]), recipe=RECIPE)
+    if codec is not None:
+        store.compact(KEY, codec=codec)
+    return root
+
+
+def check(store: FeatureStore, random_: random.Random) -> None:
+    """Some reads in every way there is."""
+    id, *some = random_.sample(IDS, 9)
+    np.testing.assert_array_equal(store.get(KEY, id), value(id, 1))
+    np.testing.assert_array_equal(store.get_many(KEY, some), np.stack([value(one, 1) for one in some]))
+    assert np.array_equal(store.get_features(KEY, id).values, value(id, 1))
+
+
+@contextmanager
+def busy(work: Callable[[random.Random], None], threads: int) -> Iterator[list[str]]:
+    """Threads that do the work over and over; yields the errors that they met."""
+    errors: list[str] = []
+    stop = threading.Event()
+
+    def loop(seed: int) -> None:
+        random_ = random.Random(seed)
+        while not stop.is_set():
+            try:
+                work(random_)
+            except Exception:  # noqa: BLE001 - told to the test
+                errors.append(traceback.format_exc())
+                return
+
+    running = [threading.Thread(target=loop, args=(seed,)) for seed in range(threads)]
+    for thread in running:
+        thread.start()
+    try:
+        yield errors
+    finally:
+        stop.set()
+        for thread in running:
+            thread.join()
+
+
+def child(job: Callable[[], None]) -> str:
+    """Fork, do the job there; how it ended."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            job()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - the exit status tells
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    until = time.monotonic() + CHILD_S
+    while time.monotonic() < until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return "right" if status == 0 else "wrong"
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return "hangs"
+
+
+def fork_many(store: FeatureStore, forks: int, also: Callable[[], None] = lambda: None) -> list[str]:
+    ends = []
+    with busy(functools.partial(check, store), 4) as errors:
+        for number in range(forks):
+            also()
+            ends.append(child(functools.partial(check, store, random.Random(number))))
+            if ends[-1] != "right":
+                break
+    return [*errors, *(end for end in ends if end != "right")]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize(
+    ("codec", "memory_bytes"), [(None, 0), (None, 4096), ("zstd", 0)], ids=["plain", "memory tier", "zstd"]
+)
+def test_a_fork_under_reading_threads_reads_on(
+    codec: str | None,
+    memory_bytes: int,
+    fast_disk: Path,
+    tmp_path: Path,
+    rounds: Callable[[int, int], int],
+    figures: dict[str, Any],
+) -> None:
+    forks = rounds(100, 1_000)
+    root = filled(tmp_path / "store", codec)
+    other = FeatureStore(root)
+    numbers = iter(range(1_000_000))
+
+    def commit() -> None:  # so that the threads are also met while they look at the disk again
+        other.put_many(KEY, [f"new_{next(numbers)}"], value("new", 1)[None], recipe=RECIPE)
+        store.refresh()
+
+    store = FeatureStore(root, memory_bytes=memory_bytes)
+    assert fork_many(store, forks, commit) == []
+    kept = figures.setdefault("forks under 4 reading threads", {"forks": 0, "hang or wrong": 0})
+    kept["forks"] += forks
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_under_writing_threads_writes_on(tmp_path: Path, rounds: Callable[[int, int], int]) -> None:
+    root = filled(tmp_path)
+    store = FeatureStore(root)
+
+    def write(random_: random.Random) -> None:
+        id = f"w_{random_.randrange(10**12)}"
+        store.put_many(KEY, [id], value(id, 1)[None], recipe=RECIPE)
+        store.delete(KEY, [id])
+
+    def job() -> None:
+        check(store, random.Random())
+        id = f"child_{os.getpid()}"
+        store.put_many(KEY, [id], value(id, 1)[None], recipe=RECIPE)
+        store.put_many(KEY, [id], value(id, 2)[None], recipe=RECIPE, overwrite=True)
+        np.testing.assert_array_equal(store.get(KEY, id), value(id, 2))
+
+    with busy(write, 3) as errors:
+        ends = [child(job) for _ in range(rounds(20, 200))]
+    assert errors == []
+    assert set(ends) == {"right"}
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_lock_held_over_a_fork_is_caught(fast_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: a reader that takes a lock to read, which another thread holds when the process forks."""
+    store = FeatureStore(filled(fast_disk / "mutant"))
+    lock = threading.Lock()
+    real = type(store).get
+
+    def locked(self: FeatureStore, *args: Any, **options: Any) -> Any:
+        with lock:
+            time.sleep(0.001)
+            return real(self, *args, **options)
+
+    monkeypatch.setattr(FeatureStore, "get", locked)
+    monkeypatch.setitem(globals(), "CHILD_S", 0.5)
+    assert "hangs" in fork_many(store, 100)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_store_goes_to_processes_started_anew(method: str, tmp_path: Path) -> None:
+    store = FeatureStore(filled(tmp_path), memory_bytes=4096)
+    check(store, random.Random(0))
+    context = multiprocessing.get_context(method)
+    process = context.Process(target=check, args=(store, random.Random(1)))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
