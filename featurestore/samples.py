@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +92,8 @@ def _text(path: Path) -> str:
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {column: cell}) of each row; a row may span several lines, its first is given."""
-    reader = csv.reader(text.splitlines(keepends=True), strict=True, skipinitialspace=True)
+    # Not splitlines: it also ends lines where a subtitle has U+2028 or U+0085.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     line = 1
     try:
         header = [name.strip() for name in next(reader, [])]

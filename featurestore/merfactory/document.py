@@ -40,7 +40,8 @@ def read_json(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def read_bytes(path: Path, limit: int | None = None) -> tuple[bytes, dict[str, Any]]:
     """(content, {path, size, mtime_ns, sha256}); DescriptionError if there is no such file or it is too large."""
     try:
-        with open(path, "rb") as opened:
+        # Without O_NONBLOCK a named pipe would wait for a writer.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
             status = os.fstat(opened.fileno())
             if limit is not None and status.st_size > limit:
                 raise DescriptionError(f"{path} has {status.st_size} bytes; more than {limit} are not read", path)

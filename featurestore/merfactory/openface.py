@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -51,7 +52,7 @@ def strongest(path: Path) -> Strongest:
 def _rows(path: Path, data: bytes) -> Iterator[tuple[int, float | None]]:
     """(1-based frame, sum of intensities or None where no face was found) of each row."""
     try:
-        reader = csv.reader(data.decode("utf-8-sig").splitlines())
+        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
         header = [name.strip() for name in next(reader, [])]
         intensities = [i for i, name in enumerate(header) if _INTENSITY.fullmatch(name)]
         missing = [name for name in ("frame", "success") if name not in header]

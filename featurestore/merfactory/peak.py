@@ -46,9 +46,8 @@ def peak_of(sample: Sample) -> Peak:
         looked.append(str(path))
         if path.is_file():
             documents.append(read_json(path))
-    for document, file in documents:
-        if (peak := _from_au_info(document, file)) is not None:
-            return peak
+            if (peak := _from_au_info(*documents[-1])) is not None:
+                return peak
     for path in csv_paths(sample):
         looked.append(str(path))
         if path.is_file():
