@@ -30,13 +30,17 @@ class Worker:
         os.close(write_end)
         self._pipe = os.fdopen(read_end, "rb")
 
-    def result(self) -> Any:
+    def outcome(self) -> tuple[Any, str]:
+        """(what the job returned, what it raised)."""
         with self._pipe as pipe:
             said = pipe.read()
         os.waitpid(self.pid, 0)
-        assert said, "the worker died"
-        result, error = pickle.loads(said)
-        assert error is None, error
+        result, error = pickle.loads(said) if said else (None, "the worker died")
+        return result, error or ""
+
+    def result(self) -> Any:
+        result, error = self.outcome()
+        assert not error, error
         return result
 
     def kill(self) -> bool:
