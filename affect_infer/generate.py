@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from affect_infer.language import BOS, Language
+from affect_infer.language import BOS, STOP, Language
 from featurestore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_LENGTH = 2000  # prompt and answer together, as published
-STOP = "###"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +49,13 @@ def shortened(ids: Sequence[int], max_new_tokens: int) -> list[int]:
     return list(ids[:MAX_LENGTH])[-(MAX_LENGTH - max_new_tokens) :]
 
 
-def stop_sequences(language: Language) -> list[tuple[int, ...]]:
-    """Token sequences that end an answer: `###` as one piece, and as the two pairs it may be made of."""
-    pieces = [(STOP,), ("##", "#"), ("#", "##")]
-    return [tuple(id for text in texts for id in language.ids(text)) for texts in pieces]
-
-
-def generate(language: Language, prompts: Sequence[Tensor], ids: Sequence[str], sampling: Sampling) -> list[list[int]]:
+def generate(
+    language: Language, embedded: Tensor, lengths: Sequence[int], ids: Sequence[str], sampling: Sampling
+) -> list[list[int]]:
     """The new tokens of each prompt: without an id that ends it, with a stop string.
 
-    prompts   per sample (length, hidden): its embedded prompt
+    embedded  (samples, longest, hidden): embedded prompts, each at the end of its row; what is before it is ignored
+    lengths   of the prompts
     ids       sample ids; with the seed they decide what is drawn, so that a batch draws what one sample alone would
     With `greedy`, the tokens are those of one-by-one generation up to rounding in the model's dtype.
     """
@@ -67,16 +63,13 @@ def generate(language: Language, prompts: Sequence[Tensor], ids: Sequence[str], 
     from transformers import DynamicCache
 
     model, device = language.model, language.device
-    longest = max(len(prompt) for prompt in prompts)
-    embedded = prompts[0].new_zeros(len(prompts), longest, prompts[0].shape[1])
-    mask = torch.zeros(len(prompts), longest, dtype=torch.long, device=device)
-    for row, prompt in enumerate(prompts):
-        embedded[row, longest - len(prompt) :] = prompt
-        mask[row, longest - len(prompt) :] = 1
+    longest = embedded.shape[1]
+    starts = torch.tensor([longest - length for length in lengths], device=device)
+    mask = (torch.arange(longest, device=device) >= starts[:, None]).long()
     draws = [] if sampling.greedy else [_generator(sampling.seed, id) for id in ids]
-    ends, stops = language.end_ids, stop_sequences(language)
-    answers: list[list[int]] = [[] for _ in prompts]
-    active = list(range(len(prompts)))  # rows of the batch, as numbers of samples
+    ends, stops = language.end_ids, language.stops
+    answers: list[list[int]] = [[] for _ in ids]
+    active = list(range(len(ids)))  # rows of the batch, as numbers of samples
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     step: dict[str, Tensor] = {"inputs_embeds": embedded}
     cache = DynamicCache()

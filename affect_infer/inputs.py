@@ -30,7 +30,7 @@ class Given:
     values: NDArray[Any] | None
     """(rows, dim); None for a text"""
     answer: str
-    """memory | disk | computed (and kept) | not_kept (computed, the store cannot be written) | live"""
+    """disk | computed (and kept) | not_kept (computed, the store cannot be written) | live"""
     recipe: str | None = None
     """fingerprint; None for a text"""
     text: str | None = None
@@ -102,11 +102,16 @@ class Stored:
             outcomes = {id: Failure("not stored", message, False) for id in absent}
         elif absent:
             outcomes = self._make(absent)
-        for id in ids:
-            if id not in outcomes:
-                found = self.store.get_features(self.key, id, recipe=self.recipe)
-                answer = "computed" if id in computed else found.answer or "disk"
-                outcomes[id] = given(found, answer, found.recipe.fingerprint if found.recipe else None)
+        for id in computed - outcomes.keys():
+            found = self.store.get_features(self.key, id, recipe=self.recipe)
+            outcomes[id] = given(found, "computed", found.recipe.fingerprint if found.recipe else None)
+        hits = [id for id in ids if id not in computed]
+        if hits:
+            # Which frames a stored row was made of is stored with it; reading that too would cost more than the row.
+            shelf = self.store.shelf(self.key, recipe=self.recipe)
+            fingerprint = shelf.fingerprint if shelf is not None else None
+            values = self.store.get_many(self.key, hits, recipe=self.recipe)
+            outcomes |= {id: Given(row, "disk", fingerprint) for id, row in zip(hits, values, strict=True)}
         return outcomes
 
     def _make(self, ids: Sequence[str]) -> dict[str, Outcome]:

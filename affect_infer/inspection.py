@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect_infer.config import Settings, Task
-from affect_infer.inputs import Given
+from affect_infer.inputs import Given, Mixed, Source, Stored
+from affect_infer.inputs import given as as_given
 from affect_infer.model import AffectModel
 from affect_infer.plan import Plan, check_inputs, check_problems, make_plan
 from affect_infer.run import load_for, make_extractor, make_request
@@ -104,23 +105,34 @@ def inspect_sample(settings: Settings, id: str) -> Inspection:
 
 
 def _inspected(plan: Plan, model: AffectModel, id: str) -> Inspection:
-    (inputs,) = plan.supply([id]).prepare([id], plan.problems)
+    supply = plan.supply([id])
+    (inputs,) = supply.prepare([id], plan.problems)
     masked = {name: problem.message for name, problem in inputs.problems.items()}
     masked |= dict.fromkeys(plan.task.masked(), "policy off")
     request = make_request(plan, inputs, list(masked))
     (tokens,) = model.tokens_of([request])
-    _, cut = model.embed(request, tokens, plan.settings.sampling.max_new_tokens)
+    _, _, (cut,) = model.embed([request], [tokens], plan.settings.sampling.max_new_tokens)
     return Inspection(
         dataset=plan.task.name,
         id=id,
         prompt=request.prompt,
         ids=model.prompt_ids(request),
         cut=cut,
-        inputs=inputs.given,
+        inputs={name: _in_full(supply.sources[name], id, given) for name, given in inputs.given.items()},
         masked=masked,
         tokens={name: _array(token) for name, token in tokens.items()},
         origins={name: origin.why for name, origin in plan.origins.items()},
     )
+
+
+def _in_full(source: Source, id: str, given: Given) -> Given:
+    """With what the store knows about a row besides its values."""
+    if given.answer != "disk":
+        return given
+    stored = source.stored if isinstance(source, Mixed) else source
+    assert isinstance(stored, Stored)
+    features = stored.store.get_features(stored.key, id, recipe=stored.recipe)
+    return as_given(features, "disk", given.recipe)
 
 
 def _task_of(settings: Settings, id: str) -> Task:

@@ -80,15 +80,14 @@ def read_sentiment(text: str) -> str:
 def _ask(language: Language, questions: Mapping[str, str], max_new_tokens: int) -> dict[str, str]:
     import torch
 
-    look_up = language.model.get_input_embeddings()
-    prompts = []
-    for question in questions.values():
-        # Qwen2.5's own way of marking turns, without its system message.
-        ids = language.ids(f"{BOS}user\n{question}<|im_end|>\n{BOS}assistant\n")
-        with torch.inference_mode():
-            prompts.append(look_up(torch.tensor(ids, device=language.device)))
+    # Qwen2.5's own way of marking turns, without its system message.
+    prompts = [language.ids(f"{BOS}user\n{question}<|im_end|>\n{BOS}assistant\n") for question in questions.values()]
+    longest = max(map(len, prompts))
+    padded = [[0] * (longest - len(ids)) + ids for ids in prompts]
+    with torch.inference_mode():
+        embedded = language.model.get_input_embeddings()(torch.tensor(padded, device=language.device))
     sampling = Sampling(greedy=True, max_new_tokens=max_new_tokens)
-    answers = generate(language, prompts, list(questions), sampling)
+    answers = generate(language, embedded, [len(ids) for ids in prompts], list(questions), sampling)
     return {id: language.tokenizer.decode(tokens) for id, tokens in zip(questions, answers, strict=True)}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,27 +20,35 @@ if TYPE_CHECKING:
 DEFAULT_LLM = "Qwen/Qwen2.5-7B-Instruct"
 BOS = "<|im_start|>"
 LORA_ALPHA = 32
+STOP = "###"
+KNOWN_TEXTS = 256  # sentences between placeholders whose ids are remembered; a mode has less than ten
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-@dataclass(slots=True)
 class Language:
-    """A causal language model and its tokenizer, ready to generate."""
+    """A causal language model and its tokenizer, ready to generate.
 
-    model: Any
-    """transformers' Qwen2ForCausalLM, wrapped by peft where the checkpoint has LoRA weights"""
-    tokenizer: Any
-    source: str
-    """what was asked for: a directory or a hub id"""
+    model      transformers' Qwen2ForCausalLM, wrapped by peft where the checkpoint has LoRA weights
+    tokenizer  with the placeholders added, as `load_tokenizer` makes it
+    source     what was asked for: a directory or a hub id
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, source: str) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.source = source
+        self._between = re.compile("(" + "|".join((*PLACEHOLDERS, AU_PLACEHOLDER)) + ")")
+        self._known: dict[str, list[int]] = {}
 
     @property
     def device(self) -> torch.device:
         device: torch.device = self.model.device
         return device
 
-    @property
-    def hidden(self) -> int:
-        return int(self.model.config.hidden_size)
+    @cached_property
+    def placeholder_ids(self) -> dict[str, int]:
+        """{placeholder: id}; the ids lie behind the embedding matrix and are never looked up in it."""
+        return {name: self.tokenizer.convert_tokens_to_ids(name) for name in (*PLACEHOLDERS, AU_PLACEHOLDER)}
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -48,14 +57,30 @@ class Language:
         listed = named if isinstance(named, list) else [named]
         return frozenset(int(id) for id in (*listed, self.tokenizer.eos_token_id) if id is not None)
 
-    def ids(self, prompt: str) -> list[int]:
-        """Token ids of a prompt.  No bos: training put one in front, published inference does not."""
-        ids: list[int] = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        return ids
+    @cached_property
+    def stops(self) -> list[tuple[int, ...]]:
+        """Token sequences that end an answer: `###` as one piece, and as the two pairs it may be made of."""
+        return [tuple(id for text in texts for id in self.ids(text)) for texts in ((STOP,), ("##", "#"), ("#", "##"))]
 
-    def placeholder_ids(self) -> dict[str, int]:
-        """{placeholder: id}; the ids lie behind the embedding matrix and are never looked up in it."""
-        return {name: self.tokenizer.convert_tokens_to_ids(name) for name in (*PLACEHOLDERS, AU_PLACEHOLDER)}
+    def ids(self, prompt: str) -> list[int]:
+        """Token ids of a prompt.  No bos: training put one in front, published inference does not.
+
+        A tokenizer splits at special tokens before anything else, so the text between placeholders is tokenized by
+        itself, and what all prompts share is tokenized once.
+        """
+        found: list[int] = []
+        for text in self._between.split(prompt):
+            if text in self.placeholder_ids:
+                found.append(self.placeholder_ids[text])
+            elif text:
+                found += self._known[text] if text in self._known else self._tokenized(text)
+        return found
+
+    def _tokenized(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(self._known) < KNOWN_TEXTS:
+            self._known[text] = ids
+        return ids
 
 
 def load_tokenizer(source: str) -> Any:

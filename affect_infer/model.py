@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from affect_infer.checkpoint import Loaded, read_checkpoint
 from affect_infer.generate import Sampling, answer_text, generate, shortened
@@ -61,54 +61,85 @@ class AffectModel:
         """Per sample {modality: (hidden,)}: its features projected, `multi` included where its prompt needs it."""
         import torch
 
-        device, dtype = self.language.device, self.heads.affectgpt_proj.weight.dtype
-        inputs: list[dict[str, Tensor]] = []
-        for request in requests:
-            for modality, values in request.features.items():
-                self.heads.check(modality, values.shape[-1])
-            # The one cast: whatever was stored or computed becomes what the heads are.
-            inputs.append({name: torch.as_tensor(rows).to(device, dtype) for name, rows in request.features.items()})
         tokens: list[dict[str, Tensor]] = [{} for _ in requests]
         with torch.inference_mode():
             for modality in ("frame", "face", "audio", "au", "image"):
                 head = self.heads.video if modality in ("frame", "face") else getattr(self.heads, modality)
-                for numbers, rows in _by_shape(inputs, modality):
+                for numbers, rows in self._by_shape(requests, modality):
+                    self.heads.check(modality, rows.shape[-1])
                     for number, token in zip(numbers, head(rows), strict=True):
                         tokens[number][modality] = token
             for number, request in enumerate(requests):
                 if request.merges is not None:
                     if self.heads.shape.merged is None:
                         raise InputError("the checkpoint has no <Multi> head; choose a face_or_frame without 'multi'")
-                    own = inputs[number]
-                    tokens[number]["multi"] = self.heads.multi(own[request.merges], own["audio"])
+                    pair = [self._cast(request.features[name]) for name in (request.merges, "audio")]
+                    tokens[number]["multi"] = self.heads.multi(*pair)
         return tokens
+
+    def _by_shape(self, requests: Sequence[Request], modality: str) -> list[tuple[list[int], Tensor]]:
+        """Samples with equally many rows, stacked: (their numbers, (samples, rows, dim))."""
+        import numpy as np
+
+        groups: dict[Any, list[int]] = {}
+        for number, request in enumerate(requests):
+            if modality in request.features:
+                rows = request.features[modality]
+                groups.setdefault((rows.shape, rows.dtype), []).append(number)
+        return [
+            (numbers, self._cast(np.stack([requests[number].features[modality] for number in numbers])))
+            for numbers in groups.values()
+        ]
+
+    def _cast(self, rows: NDArray[Any]) -> Tensor:
+        """The one cast: whatever was stored or computed becomes what the heads are."""
+        import torch
+
+        return torch.as_tensor(rows).to(self.language.device, self.heads.affectgpt_proj.weight.dtype)
 
     def prompt_ids(self, request: Request) -> list[int]:
         """Token ids of the whole prompt, placeholders repeated per token; not yet cut to length."""
-        counts = {modality: self._count(modality) for modality in PLACEHOLDER_OF}
-        return self.language.ids(expand(request.prompt, counts))
+        return self.language.ids(
+            expand(request.prompt, {modality: self._count(modality) for modality in PLACEHOLDER_OF})
+        )
 
-    def embed(self, request: Request, tokens: Mapping[str, Tensor], max_new_tokens: int) -> tuple[Tensor, int]:
-        """(length, hidden): the embedded prompt with tokens at their places, and how many ids were cut."""
+    def embed(
+        self, requests: Sequence[Request], tokens: Sequence[Mapping[str, Tensor]], max_new_tokens: int
+    ) -> tuple[Tensor, list[int], list[int]]:
+        """Embedded prompts, with tokens at the places of their placeholders.
+
+        Returns (samples, longest, hidden), each prompt at the end of its row; the lengths; and how many ids were cut.
+        """
         import torch
 
-        ids = self.prompt_ids(request)
-        kept = shortened(ids, max_new_tokens)
-        row = torch.tensor(kept)
-        places = {name: row == id for name, id in self.language.placeholder_ids().items()}
-        # Placeholder ids lie behind the embedding matrix: look up id 0 there, and overwrite it.
-        looked_up = row.masked_fill(torch.stack(list(places.values())).any(0), 0)
+        modality_of = {self.language.placeholder_ids[name]: modality for modality, name in PLACEHOLDER_OF.items()}
+        whole = [self.prompt_ids(request) for request in requests]
+        kept = [shortened(ids, max_new_tokens) for ids in whole]
+        lengths = [len(ids) for ids in kept]
+        longest = max(lengths)
+        rows, columns, spliced = [], [], []
+        for row, ids in enumerate(kept):
+            start = longest - len(ids)
+            for id, modality in modality_of.items():
+                while id in ids:
+                    if modality not in tokens[row]:
+                        raise InputError(
+                            f"sample {requests[row].id!r}: the prompt has {PLACEHOLDER_OF[modality]} but there are no "
+                            "features for it"
+                        )
+                    place = ids.index(id)
+                    # Placeholder ids lie behind the embedding matrix: id 0 is looked up there, and overwritten.
+                    ids[place] = 0
+                    rows.append(row)
+                    columns.append(start + place)
+                    spliced.append(tokens[row][modality])
+            kept[row] = [0] * start + ids
+        device = self.language.device
         with torch.inference_mode():
-            embedded = self.language.model.get_input_embeddings()(looked_up.to(self.language.device))
-            for modality, placeholder in PLACEHOLDER_OF.items():
-                if not bool(places[placeholder].any()):
-                    continue
-                if modality not in tokens:
-                    raise InputError(
-                        f"sample {request.id!r}: the prompt has {placeholder} but there are no features for it"
-                    )
-                embedded[places[placeholder].to(embedded.device)] = tokens[modality].to(embedded.dtype)
-        return cast("Tensor", embedded), len(ids) - len(kept)
+            embedded = self.language.model.get_input_embeddings()(torch.tensor(kept, device=device))
+            if spliced:
+                embedded[rows, columns] = torch.stack(spliced).to(embedded.dtype)
+        return embedded, lengths, [len(ids) - length for ids, length in zip(whole, lengths, strict=True)]
 
     def answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
         """Answers in the order of the requests, generated as one batch; halved as often as memory demands."""
@@ -133,32 +164,17 @@ class AffectModel:
         return self.answer(requests, sampling)
 
     def _answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
-        embedded = [
-            self.embed(request, tokens, sampling.max_new_tokens)
-            for request, tokens in zip(requests, self.tokens_of(requests), strict=True)
-        ]
-        new = generate(
-            self.language, [prompt for prompt, _ in embedded], [request.id for request in requests], sampling
-        )
+        embedded, lengths, cuts = self.embed(requests, self.tokens_of(requests), sampling.max_new_tokens)
+        new = generate(self.language, embedded, lengths, [request.id for request in requests], sampling)
         tokenizer = self.language.tokenizer
+        eos = tokenizer.eos_token
         return [
-            Answer(answer_text(tokenizer.decode(tokens), tokenizer.eos_token), len(tokens), cut, tokens)
-            for tokens, (_, cut) in zip(new, embedded, strict=True)
+            Answer(answer_text(tokenizer.decode(tokens) if tokens else "", eos), len(tokens), cut, tokens)
+            for tokens, cut in zip(new, cuts, strict=True)
         ]
 
     def _count(self, modality: str) -> int:
         return self.token_counts["video" if modality in ("frame", "face") else modality]
-
-
-def _by_shape(inputs: Sequence[Mapping[str, Tensor]], modality: str) -> list[tuple[list[int], Tensor]]:
-    """Samples with equally many rows, stacked: (their numbers, (samples, rows, dim))."""
-    import torch
-
-    groups: dict[Any, list[int]] = {}
-    for number, rows in enumerate(inputs):
-        if modality in rows:
-            groups.setdefault(rows[modality].shape, []).append(number)
-    return [(numbers, torch.stack([inputs[number][modality] for number in numbers])) for numbers in groups.values()]
 
 
 def load_model(

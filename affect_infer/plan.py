@@ -62,6 +62,11 @@ class Plan:
         """Sources of these samples, to be taken in this order."""
         return Supply({modality: self._source(modality, ids) for modality in self.origins})
 
+    @property
+    def computes(self) -> bool:
+        """Whether anything is made in this run.  Reading rows alone is faster than handing them between threads."""
+        return any(origin.to_compute for origin in self.origins.values())
+
     def usable(self, id: str, modality: str) -> bool:
         """Whether the check found nothing wrong."""
         return modality not in self.problems.get(id, {})

@@ -6,6 +6,7 @@ Source: domain notes 5.5 (the modes of AffectGPT and its successor) and the guid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +26,7 @@ PLACEHOLDER_OF = {
     "multi": "<MultiHere>",
     "au": AU_PLACEHOLDER,
 }
+_ANY_PLACEHOLDER = re.compile("|".join(PLACEHOLDER_OF.values()) + "|<NonverbalHere>")
 
 QUESTIONS = {
     "labels": "Please recognize all possible emotional states of the character.",
@@ -129,10 +131,9 @@ class Mode:
         """
         texts = {"question": question, "subtitle": subtitle, "au_text": au_text}
         for name, text in texts.items():
-            for placeholder in (*PLACEHOLDERS, AU_PLACEHOLDER):
-                # The tokenizer would take it for the place of a feature, and the features would go to the wrong places.
-                if text is not None and placeholder in text:
-                    raise InputError(f"{name} holds {placeholder}, which stands for features; remove it: {text!r}")
+            # The tokenizer would take it for the place of a feature, and the features would go to the wrong places.
+            if text is not None and (found := _ANY_PLACEHOLDER.search(text)):
+                raise InputError(f"{name} holds {found[0]}, which stands for features; remove it: {text!r}")
         parts, seen = [], False
         for fragment in self.fragments:
             if any(need in masked for need in fragment.needs):

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from affect_infer.plan import Origin, Plan
 
-HITS = ("memory", "disk")
-
 
 def banner(plan: Plan) -> str:
     """Sampling, where frame features come from, and per modality stored or live, and why."""
@@ -59,7 +57,7 @@ class Report:
     """samples whose prompt did not fit"""
     skipped: dict[str, Mapping[str, str]] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
-    """modality -> memory | disk | computed | not_kept | live | masked -> samples"""
+    """modality -> disk | computed | not_kept | live | masked -> samples"""
     recipes: dict[str, Counter[str]] = field(default_factory=dict)
     """modality -> fingerprint -> samples"""
     ms: dict[str, list[float]] = field(default_factory=dict)
@@ -105,7 +103,7 @@ class Report:
     @property
     def hit_rate(self) -> float | None:
         """Hits of the store, of what was looked up in it; None where nothing was."""
-        hits = sum(counts[kind] for counts in self.counts.values() for kind in HITS)
+        hits = sum(counts["disk"] for counts in self.counts.values())
         looked_up = hits + sum(_computed(counts) for counts in self.counts.values())
         return hits / looked_up if looked_up else None
 
@@ -136,10 +134,9 @@ class Report:
         if self.answered:
             lines.append(f"{'':8}{'hits':>7}{'computed':>10}{'live':>7}{'masked':>8}{'p50 ms':>10}{'p95 ms':>10}")
         for name, counts in self.counts.items():
-            hits = sum(counts[kind] for kind in HITS)
             times = self.ms.get(name, [])
             lines.append(
-                f"{name:8}{hits:7}{_computed(counts):10}{counts['live']:7}{counts['masked']:8}"
+                f"{name:8}{counts['disk']:7}{_computed(counts):10}{counts['live']:7}{counts['masked']:8}"
                 f"{_percentile(times, 50):10.2f}{_percentile(times, 95):10.2f}"
             )
         if self.answered:

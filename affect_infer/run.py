@@ -154,7 +154,8 @@ def _loop(
     begun = time.perf_counter()
     with tqdm(total=total, initial=done, desc="Inference", disable=not progress) as bar:
         for plan, results, ids in zip(plans, opened, todo, strict=True):
-            for batch in ahead(_prepared(plan, ids, size)):
+            batches = _prepared(plan, ids, size)
+            for batch in ahead(batches) if plan.computes else batches:
                 requests, masks = _requests(plan, results, batch, report)
                 start = time.perf_counter()
                 answers = model.answer(requests, settings.sampling) if requests else []

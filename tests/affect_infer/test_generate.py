@@ -6,10 +6,11 @@ import pytest
 import torch
 from made import request
 
-from affect_infer.generate import Sampling, answer_text, shortened, stop_sequences
+from affect_infer.generate import Sampling, answer_text, shortened
 from affect_infer.generate import _drawn as drawn
 from affect_infer.generate import _generator as generator
 from affect_infer.model import AffectModel
+from affect_infer.prompt import get_mode, mode_names
 from featurestore.errors import ConfigError
 
 EOS = "<|im_end|>"
@@ -39,6 +40,17 @@ def test_long_prompts_are_cut_on_the_right_and_then_on_the_left() -> None:
     assert shortened(ids[:800], 1200) == list(range(800))
 
 
+@pytest.mark.parametrize(
+    "subtitle", ["", "Well, really?!", "你好 👋\n\ttab", "<Audio> ### <|im_end|> 1234", "  blanks  "]
+)
+def test_ids_are_those_of_the_whole_prompt_tokenized_at_once(tiny_model: AffectModel, subtitle: str) -> None:
+    for mode in mode_names():
+        prompt = get_mode(mode, "features").build(question="What now?", subtitle=subtitle)
+        for _ in range(2):
+            ids = tiny_model.language.ids(prompt)
+            assert ids == tiny_model.language.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+
+
 def with_bias(model: AffectModel, tokens: dict[int, float]) -> torch.Tensor:
     bias = torch.zeros(model.language.model.config.vocab_size)
     for token, value in tokens.items():
@@ -50,7 +62,7 @@ def test_an_answer_ends_at_a_stop_string_and_at_every_end_id(
     tiny_model: AffectModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     language = tiny_model.language
-    one, pair, _ = stop_sequences(language)
+    one, pair, _ = language.stops
     assert len(one) == 1
     assert len(pair) == 2
     head = language.model.get_output_embeddings()

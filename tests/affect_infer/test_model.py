@@ -35,21 +35,26 @@ def reference_prompt(model: AffectModel, files: Files, one: Request, mode: str, 
     return reference.embedded(ids, table, token_of, 24, tokenizer.bos_token_id, mutant)
 
 
+def embedded_alone(model: AffectModel, one: Request, max_new_tokens: int) -> torch.Tensor:
+    return model.embed([one], model.tokens_of([one]), max_new_tokens)[0][0]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_embedded_prompt_equals_the_reference(tiny_model: AffectModel, tiny_files: Files, mode: str) -> None:
-    for seed in (1, 2):
-        one = request(seed, mode)
-        embedded, cut = tiny_model.embed(one, tiny_model.tokens_of([one])[0], 24)
+    several = [request(seed, mode) for seed in (1, 2, 6)]
+    embedded, lengths, cuts = tiny_model.embed(several, tiny_model.tokens_of(several), 24)
+    assert cuts == [0, 0, 0]
+    assert embedded.shape[1] == max(lengths) > min(lengths)
+    for one, row, length in zip(several, embedded.numpy(), lengths, strict=True):
         expected = reference_prompt(tiny_model, tiny_files, one, mode)
-        assert embedded.shape == expected.shape
-        np.testing.assert_allclose(embedded.numpy(), expected, rtol=0, atol=1e-5)
-        assert cut == 0
+        assert len(expected) == length
+        np.testing.assert_allclose(row[-length:], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("mutant", ["bos", "softmax"])
 def test_a_broken_reference_prompt_is_noticed(tiny_model: AffectModel, tiny_files: Files, mutant: str) -> None:
     one = request(1, "multiface_audio_face_text")
-    embedded, _ = tiny_model.embed(one, tiny_model.tokens_of([one])[0], 24)
+    embedded = embedded_alone(tiny_model, one, 24)
     broken = reference_prompt(tiny_model, tiny_files, one, "multiface_audio_face_text", mutant)
     assert embedded.shape != broken.shape or np.abs(embedded.numpy() - broken).max() > 1e-3
 
@@ -58,21 +63,20 @@ def test_a_long_prompt_loses_its_beginning_and_says_so(tiny_model: AffectModel, 
     # The audio placeholder is at the beginning: it is cut off, and its token is left out.
     one = request(1, "frame", subtitle="word " * 900)
     ids = tiny_model.prompt_ids(one)
-    embedded, cut = tiny_model.embed(one, tiny_model.tokens_of([one])[0], 1200)
+    embedded, lengths, cuts = tiny_model.embed([one], tiny_model.tokens_of([one]), 1200)
     assert len(ids) > 2000
-    assert embedded.shape[0] == 800
-    assert cut == len(ids) - 800
+    assert (lengths, cuts) == ([800], [len(ids) - 800])
     table = load_file(tiny_files[0] / "model.safetensors")["model.embed_tokens.weight"]
-    np.testing.assert_array_equal(embedded.numpy(), table[ids[1200:2000]])
+    np.testing.assert_array_equal(embedded[0].numpy(), table[ids[1200:2000]])
 
 
 def test_several_tokens_per_modality_repeat_the_one(tiny_model: AffectModel) -> None:
     model = AffectModel(tiny_model.heads, tiny_model.language, {"video": 3})
     one = request(1, "frame")
     ids = model.prompt_ids(one)
-    places = [place for place, id in enumerate(ids) if id == model.language.placeholder_ids()["<FrameHere>"]]
+    places = [place for place, id in enumerate(ids) if id == model.language.placeholder_ids["<FrameHere>"]]
     assert places == list(range(places[0], places[0] + 3))
-    embedded, _ = model.embed(one, model.tokens_of([one])[0], 24)
+    embedded = embedded_alone(model, one, 24)
     for place in places:
         torch.testing.assert_close(embedded[place], model.tokens_of([one])[0]["frame"], rtol=0, atol=0)
 
@@ -89,7 +93,7 @@ def requests() -> list[Request]:
 
 def one_by_one_by_transformers(model: AffectModel, one: Request, max_new_tokens: int) -> tuple[list[int], float]:
     """Tokens by transformers' own greedy generate, and the smallest lead of a chosen token over the next."""
-    embedded, _ = model.embed(one, model.tokens_of([one])[0], max_new_tokens)
+    embedded = embedded_alone(model, one, max_new_tokens)
     out = model.language.model.generate(
         inputs_embeds=embedded[None], attention_mask=torch.ones(1, len(embedded), dtype=torch.long), do_sample=False,
         max_new_tokens=max_new_tokens, repetition_penalty=1.0, temperature=1.0, top_p=1.0, top_k=50, output_logits=True,
@@ -119,10 +123,11 @@ def test_right_padding_would_be_noticed(tiny_model: AffectModel, monkeypatch: py
     """The mutant of the test above: zeros behind the prompt, attended to."""
     from affect_infer import model as module
 
-    def padded(language, prompts, ids, sampling):  # type: ignore[no-untyped-def]
-        longest = max(len(prompt) for prompt in prompts)
-        wide = [torch.cat([prompt, prompt.new_zeros(longest - len(prompt), prompt.shape[1])]) for prompt in prompts]
-        return generate(language, wide, ids, sampling)
+    def padded(language, embedded, lengths, ids, sampling):  # type: ignore[no-untyped-def]
+        shifted = torch.stack(
+            [row.roll(-(len(row) - length), 0) for row, length in zip(embedded, lengths, strict=True)]
+        )
+        return generate(language, shifted, [embedded.shape[1]] * len(lengths), ids, sampling)
 
     alone = [tiny_model.answer([one], GREEDY)[0].tokens for one in requests()]
     generate = module.generate
