@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 from featurestore.errors import AmbiguousRecipeError, RecipeError, UnknownRecipeError
 from featurestore.key import FeatureKey
 from featurestore.recipe import Recipe
-from featurestore.shelf import Shelf
+from featurestore.shelf import Shelf, reading
 
 if TYPE_CHECKING:
     from featurestore.store import Compute
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 
 class Catalog:
@@ -59,18 +62,20 @@ class Catalog:
 
     def fingerprints(self, key: FeatureKey) -> list[str]:
         """Of every recipe stored under a key, sorted."""
-        return sorted(_folders(self.root.joinpath("data", *key.parts)))
+        with reading(key):
+            return sorted(filter(_FINGERPRINT.fullmatch, _folders(self.root.joinpath("data", *key.parts))))
 
     def keys(self) -> list[FeatureKey]:
         """Every key with at least one recipe, sorted."""
         keys = []
-        for path, parts in _walk(self.root / "data", 5):
-            try:
-                key = FeatureKey.parse("/".join(parts))
-            except ValueError:
-                continue  # not made by a store; `fstore verify` reports it
-            if _folders(path):
-                keys.append(key)
+        with reading(self.root):
+            for path, parts in _walk(self.root / "data", 5):
+                try:
+                    key = FeatureKey.parse("/".join(parts))
+                except ValueError:
+                    continue  # not made by a store; `fstore verify` reports it
+                if any(map(_FINGERPRINT.fullmatch, _folders(path))):
+                    keys.append(key)
         return sorted(keys, key=str)
 
     def opened(self) -> list[Shelf]:
@@ -83,22 +88,37 @@ class Catalog:
 
     def _resolve(self, key: FeatureKey, recipe: str | None) -> Shelf | None:
         prefix = recipe if recipe is not None else self.pins.get(str(key))
-        own = self.own_recipe(key) if prefix is None or recipe is not None else None
-        if prefix is None and own is not None:
+        if prefix is not None:
+            return self._named(key, prefix)
+        own = self.own_recipe(key)
+        if own is not None:
             return self.exact(key, own.fingerprint, own)
         stored = self.fingerprints(key)
-        if prefix is None:
-            if len(stored) > 1:
-                raise self._ambiguous(key, stored)
-            return self.exact(key, stored[0]) if stored else None
+        if len(stored) > 1:
+            # A writer that was killed before its first commit leaves a recipe without rows.
+            stored = [name for name in stored if self._has_rows(key, name)] or stored
+        if len(stored) > 1:
+            raise self._ambiguous(key, stored)
+        return self.exact(key, stored[0]) if stored else None
+
+    def _named(self, key: FeatureKey, prefix: str) -> Shelf:
         if len(prefix) < 6 or prefix.strip("0123456789abcdef"):
             raise RecipeError(f"recipe {prefix!r} is not a prefix of at least 6 hex digits of a fingerprint")
-        known = {*stored, own.fingerprint} if own is not None else set(stored)
-        matches = sorted(fingerprint for fingerprint in known if fingerprint.startswith(prefix))
-        if len(matches) != 1:
-            what = "several recipes begin" if matches else "no recipe begins"
-            raise UnknownRecipeError(f"{what} with {prefix!r} under {key}; stored: {', '.join(stored) or 'none'}")
-        return self.exact(key, matches[0], own if own is not None and own.fingerprint == matches[0] else None)
+        stored = self.fingerprints(key)
+        matches = [fingerprint for fingerprint in stored if fingerprint.startswith(prefix)]
+        if len(matches) == 1:
+            return self.exact(key, matches[0])
+        # Only now, because a compute without its weights cannot say its recipe.
+        own = self.own_recipe(key) if not matches else None
+        if own is not None and own.fingerprint.startswith(prefix):
+            return self.exact(key, own.fingerprint, own)
+        what = "several recipes begin" if matches else "no recipe begins"
+        raise UnknownRecipeError(f"{what} with {prefix!r} under {key}; stored: {', '.join(stored) or 'none'}")
+
+    def _has_rows(self, key: FeatureKey, fingerprint: str) -> bool:
+        reader = self.exact(key, fingerprint).reader
+        with reading(key):
+            return len(reader) > 0 or bool(reader.problems)
 
     def _ambiguous(self, key: FeatureKey, stored: Sequence[str]) -> AmbiguousRecipeError:
         lines = []

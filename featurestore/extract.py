@@ -192,7 +192,7 @@ class _Work:
 
     def _take(self, compute: Any, ids: Iterator[str]) -> None:
         for id, result in compute(self.shelf.key, ids):
-            outcome = checked(self.shelf.key, id, result)
+            outcome = checked(self.shelf, id, result, next(iter(self._ready.values()), None))
             if isinstance(outcome, Features):
                 self._ready[id] = outcome
                 if len(self._ready) >= UNIT:
@@ -200,7 +200,7 @@ class _Work:
                 continue
             self.report.failed[id] = outcome
             if outcome.deterministic:
-                self.shelf.failures.add(id, outcome)
+                self.shelf.fail(id, outcome)
             self._release(id)
             self.progress(1)
         self._commit()
@@ -210,7 +210,7 @@ class _Work:
             return
         start = time.perf_counter()
         ready, self._ready = self._ready, {}
-        self.shelf.put(ready, overwrite=bool(self.stale & ready.keys()), made_with=made_with())
+        self.shelf.put(ready, overwrite=self.stale, keep_stored=True, made_with=made_with())
         self.write_s += time.perf_counter() - start
         self.report.computed += len(ready)
         for id in ready:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,10 @@ class Failures:
             ) from error
         return record
 
-    def clear(self, ids: Sequence[str]) -> int:
+    def clear(self, ids: Iterable[str]) -> int:
         """Forget the records of these samples; how many there were."""
+        if not os.path.isdir(self.folder):
+            return 0
         count = 0
         for id in ids:
             try:
@@ -102,6 +104,12 @@ class Failures:
                 count += 1
             except FileNotFoundError:
                 pass
+            except OSError as error:
+                raise StoreError(
+                    error.errno or errno.EIO,
+                    f"the record of failure of sample {id!r} cannot be removed: {error.strerror}",
+                    str(error.filename),
+                ) from error
         return count
 
     def read(self, path: Path) -> FailureRecord:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from featurestore.errors import FailedSampleError, FailedSamplesError, ValuesError
+from featurestore.errors import FailedSampleError, FailedSamplesError, RecipeMismatchError, ValuesError
 from featurestore.failures import FailureRecord
 from featurestore.features import Failure, Features
 from featurestore.key import FeatureKey
-from featurestore.shelf import Shelf, check_features
+from featurestore.shelf import Shelf, check_finite, check_form
 from featurestore.stats import COMPUTED, FAILED, NOT_KEPT, WAITED
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Miss:
         self.made: dict[str, Found] = {}
         self.failed: dict[str, FailureRecord | Failure] = {}
 
-    def make(self, ids: Sequence[str]) -> dict[str, Found]:
-        """Compute and commit; raises FailedSampleError(s) after what could be made is stored."""
+    def make(self, ids: Sequence[str], one: bool) -> dict[str, Found]:
+        """Compute and commit; raises FailedSample(s)Error after what could be made is stored."""
         try:
             for start in range(0, len(ids), UNIT):
                 unit = ids[start : start + UNIT]
@@ -60,60 +60,79 @@ class Miss:
         finally:
             self.counts[FAILED] += len(ids) - len(self.made)
         if self.failed:
-            raise failure_of(self.shelf.key, self.failed, len(ids))
+            raise failure_of(self.shelf.key, self.failed, len(ids), one)
         return self.made
 
     def _make_unit(self, ids: Sequence[str]) -> None:
-        todo = []
-        for id in ids:
-            record = self.shelf.failures.get(id)
-            if record is not None and not record.is_void():
-                self.failed[id] = record
-            else:
-                todo.append(id)
+        records = recorded(self.shelf, ids)
+        self.failed.update(records)
+        todo = [id for id in ids if id not in records]
         if not todo:
             return
         ready: dict[str, Features] = {}
+        asked = set(todo)
         try:
             for id, result in self.compute(self.shelf.key, todo):
-                if id not in todo or id in ready or id in self.failed:
+                if id not in asked:
                     raise ValuesError(f"compute of {self.shelf.key} answered {id!r}, which was not asked for or twice")
-                result = checked(self.shelf.key, id, result)
-                if isinstance(result, Features):
-                    ready[id] = result
-                elif self.read_only or not result.deterministic:
-                    self.failed[id] = result
+                asked.remove(id)
+                outcome = checked(self.shelf, id, result, next(iter(ready.values()), None))
+                if isinstance(outcome, Features):
+                    ready[id] = outcome
+                elif self.read_only or not outcome.deterministic:
+                    self.failed[id] = outcome
                 else:
-                    self.failed[id] = self.shelf.failures.add(id, result)
+                    self.failed[id] = self.shelf.fail(id, outcome)
         finally:
             # What is ready is stored, also when the compute breaks off.
-            if ready and not self.read_only:
-                self.shelf.put(ready)
-            self.counts[COMPUTED] += len(ready)
-            self.counts[NOT_KEPT] += len(ready) if self.read_only else 0
-            self.made.update((id, (item.values.copy(), "computed", item)) for id, item in ready.items())
-        for id in todo:
-            if id not in ready and id not in self.failed:
-                self.failed[id] = Failure("encoding", f"the compute did not answer for {id!r}", deterministic=False)
+            self._settle(ready)
+        for id in asked:
+            self.failed[id] = Failure("encoding", f"the compute did not answer for {id!r}", deterministic=False)
+
+    def _settle(self, ready: Mapping[str, Features]) -> None:
+        if ready and not self.read_only:
+            self.shelf.put(ready, keep_stored=True)
+        for id, item in ready.items():
+            # What is stored is what later calls get: another process may have been first, with other last bits.
+            stored = None if self.read_only else self.shelf.reader.get(id)
+            self.made[id] = (item.values.copy() if stored is None else stored, "computed", item)
+        self.counts[COMPUTED] += len(ready)
+        self.counts[NOT_KEPT] += len(ready) if self.read_only else 0
 
 
-def checked(key: FeatureKey, id: str, result: Features | Failure) -> Features | Failure:
-    """Features as they may be stored, or the failure that they are."""
+def recorded(shelf: Shelf, ids: Sequence[str]) -> dict[str, FailureRecord]:
+    """The records of those that failed before and whose sources did not change since."""
+    found = {id: record for id in ids if (record := shelf.failures.get(id)) is not None}
+    return {id: record for id, record in found.items() if not record.is_void()}
+
+
+def checked(shelf: Shelf, id: str, result: object, first: Features | None) -> Features | Failure:
+    """Features as they may be stored beside the `first` of their batch, or the failure that they are."""
     if isinstance(result, Failure):
         return result
+    if not isinstance(result, Features):
+        raise ValuesError(
+            f"compute of {shelf.key} answered {id!r} with a {type(result).__name__}, not with Features or Failure"
+        )
     try:
-        check_features(key, id, result)
+        check_form(shelf.key, id, result)
+        shelf.check_type(id, result, first)
+    except (ValuesError, RecipeMismatchError) as error:
+        # A bug of the encoder, which mending cures.
+        return Failure("encoding", str(error), deterministic=False)
+    try:
+        check_finite(id, result)
     except ValuesError as error:
-        # A wrong shape is a bug of the encoder, which mending cures; NaN comes back with the sample.
-        return Failure("encoding", str(error), deterministic="NaN" in str(error))
+        # Comes back with the sample.
+        return Failure("encoding", str(error), sources=(result.provenance or {}).get("sources", ()))
     return result
 
 
-def failure_of(key: FeatureKey, failed: Mapping[str, FailureRecord | Failure], asked: int) -> Exception:
-    """What to raise for samples that cannot be made."""
+def failure_of(key: FeatureKey, failed: Mapping[str, FailureRecord | Failure], asked: int, one: bool) -> Exception:
+    """What to raise for samples that cannot be made; `one` where a single one was asked for, not a batch."""
     id, first = next(iter(failed.items()))
     advice = "`fstore retry` tries again" if isinstance(first, FailureRecord) else "it may work when tried again"
-    if asked == 1:
+    if one:
         return FailedSampleError(f"sample {id!r} of {key} cannot be made: {first.message}; {advice}", first)
     return FailedSamplesError(
         f"{len(failed)} of {asked} samples of {key} cannot be made, the others are stored; "

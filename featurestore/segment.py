@@ -115,6 +115,7 @@ def commit(
     """
     name = f"{time.time_ns() if time_ns is None else time_ns:020d}-{uuid.uuid4().hex}"
     staging = f"{place.house}/tmp/{name}"
+    target = f"{place.segments}/{name}"
     try:
         ensure_levels(place, Recipe.of(recipe))
         os.mkdir(staging)
@@ -134,22 +135,29 @@ def commit(
             write_file(f"{staging}/{REPLACES_FILE}", [replaces_document(replaces)])
         write_file(f"{staging}/zarr.json", [_sealed(_array_document(rows, codec, header))])
         fsync_dir(staging)
-        os.rename(staging, f"{place.segments}/{name}")
+        os.rename(staging, target)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, StoreError):
+            # A network file system may lose the answer to a rename that was done.
+            if os.path.exists(target):
+                raise _uncertain(error, place, target) from error
             raise explain(error, f"cannot commit {len(rows.ids)} rows of {place.key}: nothing was stored") from error
         raise
     try:
         fsync_dir(place.segments)
     except OSError as error:
-        raise CommitUncertainError(
-            error.errno or errno.EIO,
-            f"rows of {place.key} were renamed into place, but {error.strerror} while making that durable; "
-            "look again before writing them once more",
-            str(place.segments / name),
-        ) from error
+        raise _uncertain(error, place, target) from error
     return name
+
+
+def _uncertain(error: OSError, place: Place, target: str) -> CommitUncertainError:
+    return CommitUncertainError(
+        error.errno or errno.EIO,
+        f"rows of {place.key} were renamed into place, but {error.strerror} while making that durable; "
+        "look again before writing them once more",
+        target,
+    )
 
 
 def _write_shard(path: Path | str, rows: Rows, codec: str | None) -> tuple[dict[str, Any], NDArray[np.uint32]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,36 @@ from featurestore.errors import (
     FormatVersionError,
     RecipeError,
     RecipeMismatchError,
+    StoreError,
     UnknownRecipeError,
     ValuesError,
 )
-from featurestore.failures import Failures
-from featurestore.features import Features
+from featurestore.failures import FailureRecord, Failures
+from featurestore.features import Failure, Features
 from featurestore.flight import Flight
 from featurestore.key import FeatureKey, check_id
-from featurestore.reader import FORMAT, Reader
+from featurestore.reader import FORMAT, BadRowError, Reader, UnknownFormatError
 from featurestore.recipe import Recipe
-from featurestore.segment import Place, Rows, commit, explain, fsync_dir, row_line
+from featurestore.segment import Place, Rows, commit, encode_line, ensure_levels, explain, fsync_dir, row_line
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
+
+
+@contextmanager
+def reading(what: object) -> Iterator[None]:
+    """What the reader raises, which knows nothing of ours, in our words."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except UnknownFormatError as error:
+        raise FormatVersionError(str(error)) from error
+    except BadRowError as error:
+        raise CorruptSegmentError(f"{what}: {error}; run `fstore verify --full --repair`") from error
+    except OSError as error:
+        raise StoreError(
+            error.errno or errno.EIO, f"{what}: {error.strerror or error}; look at the path", str(error.filename or "")
+        ) from error
 
 
 class Shelf:
@@ -55,41 +74,58 @@ class Shelf:
         return self._recipe
 
     def put(
-        self, features: Mapping[str, Features], *, overwrite: bool = False, made_with: Mapping[str, Any] | None = None
+        self,
+        features: Mapping[str, Features],
+        *,
+        overwrite: Collection[str] = (),
+        keep_stored: bool = False,
+        made_with: Mapping[str, Any] | None = None,
     ) -> int:
         """Commit rows, durable when this returns; how many were not there before.
 
-        Ids that hold the same bits already are left alone; with other bits ExistsError, or a
-        replacement in one step where `overwrite` is true.
+        Ids that hold the same bits already are left alone.  With other bits they are replaced, in one
+        step, where `overwrite` has them; else left alone too where `keep_stored` is true, because
+        another process was first; else ExistsError, and nothing is stored.
         """
         for id, item in features.items():
             check_features(self.key, id, item)
-        self._look()
-        self._check_type(features)
-        fresh, changed = self._compare(features)
-        if changed and not overwrite:
+        first = next(iter(features.values()), None)
+        with reading(self.key):
+            self._look()
+            for id, item in features.items():
+                self.check_type(id, item, first)
+            fresh, changed = self._compare(features)
+        wanted = {id: item for id, item in changed.items() if id in overwrite}
+        if len(wanted) < len(changed) and not keep_stored:
+            other = next(id for id in changed if id not in wanted)
             raise ExistsError(
-                f"{len(changed)} of {len(features)} samples, e.g. {next(iter(changed))!r}, are stored with other "
+                f"{len(changed) - len(wanted)} of {len(features)} samples, e.g. {other!r}, are stored with other "
                 f"values under {self.key}@{self.fingerprint}; pass overwrite=True to replace them"
             )
-        if fresh:
-            for rows in as_rows(fresh):
-                self.reader.see(commit(self.place, self.recipe, rows, made_with=made_with))
-        if changed:
-            with self.flight.recipe():
-                self._look(force=True)
-                replacement.rewrite(self.place, self.recipe, self.reader, set(changed), list(as_rows(changed)))
-        if len(fresh) + len(changed) < len(features):
+        for rows in as_rows(fresh):
+            name = commit(self.place, self.recipe, rows, made_with=made_with)
+            with reading(self.key):
+                self.reader.see(name)
+        if wanted:
+            with self._alone():
+                replacement.rewrite(self.place, self.recipe, self.reader, set(wanted), list(as_rows(wanted)))
+        if len(fresh) + len(wanted) < len(features):
             self._fsync()
-        if self.failures.folder.is_dir():
-            self.failures.clear(list(features))
+        self.failures.clear(features)
         return len(fresh)
+
+    def fail(self, id: str, failure: Failure) -> FailureRecord:
+        """Record that a sample cannot be made; the recipe is kept too, also when nothing can be made under it."""
+        try:
+            ensure_levels(self.place, self.recipe)
+        except OSError as error:
+            raise explain(error, f"the failure of sample {id!r} ({failure.message}) cannot be recorded") from error
+        return self.failures.add(id, failure)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Remove the rows of these ids; how many were there."""
-        with self.flight.recipe():
-            self._look(force=True)
-            present = {id for id in ids if id in self.reader}
+        with self._alone():
+            present = {id for id in ids if check_id(id) in self.reader}
             if present:
                 replacement.rewrite(self.place, self.recipe, self.reader, present)
             elif self.place.segments.is_dir():
@@ -98,16 +134,14 @@ class Shelf:
 
     def compact(self, codec: str | None = None, grace_s: float = replacement.GRACE_S) -> int:
         """Merge small segments, then remove replaced ones past the grace; how many were merged."""
-        with self.flight.recipe():
-            self._look(force=True)
+        with self._alone():
             count = replacement.compact(self.place, self.recipe, self.reader, codec)
             replacement.gc(self.place, self.reader, grace_s)
         return count
 
     def gc(self, grace_s: float = replacement.GRACE_S) -> int:
         """Remove replaced segments and abandoned staging past the grace; how many."""
-        with self.flight.recipe():
-            self._look(force=True)
+        with self._alone():
             count = replacement.gc(self.place, self.reader, grace_s)
             self.reader.refresh(force=True)
         return count
@@ -120,10 +154,17 @@ class Shelf:
 
     def quarantine(self) -> list[str]:
         """Move damaged segments aside, keeping their sound rows; the names of those moved."""
-        with self.flight.recipe():
+        with self.flight.recipe(), reading(self.key):
             moved = replacement.quarantine(self.place, self.recipe, self.reader)
         self.reader = Reader(self.reader.path, self.reader.key)
         return moved
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Under the recipe's lock, with what is stored now in sight."""
+        with self.flight.recipe(), reading(self.key):
+            self._look(force=True)
+            yield
 
     def _look(self, force: bool = False) -> None:
         """See what is stored, before it is changed; not where that cannot be told."""
@@ -144,19 +185,16 @@ class Shelf:
         except OSError as error:
             raise explain(error, f"{self.key}: what is stored already cannot be made durable") from error
 
-    def _check_type(self, features: Mapping[str, Features]) -> None:
-        """dtype and dim of a recipe are those of its first segment, or of the first row here."""
-        stored = self.reader.row_type
-        for id, item in features.items():
-            mine = (item.values.shape[1], item.values.dtype)
-            theirs = (stored[0][1], stored[1]) if stored else mine
-            stored = stored or (item.values.shape, item.values.dtype)
-            if mine != theirs:
-                raise RecipeMismatchError(
-                    f"sample {id!r} has dim {mine[0]} and dtype {mine[1]}, but rows of {self.key}@{self.fingerprint} "
-                    f"have dim {theirs[0]} and dtype {theirs[1]}; put the dtype into the recipe, "
-                    "so that other numbers have another recipe"
-                )
+    def check_type(self, id: str, item: Features, first: Features | None) -> None:
+        """dtype and dim of a recipe are those of its first segment, or of the first row of the first batch."""
+        like = first.values if first is not None else item.values
+        shape, dtype = self.reader.row_type or (like.shape, like.dtype)
+        if (item.values.shape[1], item.values.dtype) != (shape[1], dtype):
+            raise RecipeMismatchError(
+                f"sample {id!r} has dim {item.values.shape[1]} and dtype {item.values.dtype}, but rows of "
+                f"{self.key}@{self.fingerprint} have dim {shape[1]} and dtype {dtype}; put the dtype into the recipe, "
+                "so that other numbers have another recipe"
+            )
 
     def _compare(self, features: Mapping[str, Features]) -> tuple[dict[str, Features], dict[str, Features]]:
         """(not stored yet, stored with other bits)."""
@@ -193,6 +231,12 @@ def read_recipe(place: Place) -> Recipe:
 
 def check_features(key: FeatureKey, id: str, item: Features) -> None:
     """Whether features may be stored under a key; ValuesError says which sample, what, and what was expected."""
+    check_form(key, id, item)
+    check_finite(id, item)
+
+
+def check_form(key: FeatureKey, id: str, item: Features) -> None:
+    """The types and shapes of what is to be stored."""
     check_id(id)
     values = item.values
     if not isinstance(values, np.ndarray) or values.dtype not in DTYPES:
@@ -201,9 +245,6 @@ def check_features(key: FeatureKey, id: str, item: Features) -> None:
     expected = "(n_frames, dim)" if key.n_frames == "all" else f"({key.n_frames}, dim)"
     if values.ndim != 2 or 0 in values.shape or key.n_frames not in ("all", len(values)):
         raise ValuesError(f"sample {id!r}: values are {values.shape}, not {expected} as {key} says")
-    if not np.isfinite(values).all():
-        count = int((~np.isfinite(values)).sum())
-        raise ValuesError(f"sample {id!r}: {count} of {values.size} values are NaN or infinite")
     for name, dtype in (("frame_indices", np.int64), ("timestamps_s", np.float64)):
         column = getattr(item, name)
         if column is None:
@@ -211,13 +252,20 @@ def check_features(key: FeatureKey, id: str, item: Features) -> None:
         if not isinstance(column, np.ndarray) or column.dtype != dtype or column.shape != values.shape[:1]:
             found = (column.dtype, column.shape) if isinstance(column, np.ndarray) else type(column).__name__
             raise ValuesError(f"sample {id!r}: {name} are {found}, not {np.dtype(dtype)} {values.shape[:1]}")
-        if not np.isfinite(column).all():
-            raise ValuesError(f"sample {id!r}: {name} hold NaN or infinite numbers; pass None where they are not known")
     try:
         if item.provenance is not None:
-            json.dumps(dict(item.provenance), allow_nan=False)
+            encode_line(dict(item.provenance))
     except (TypeError, ValueError) as error:
         raise ValuesError(f"sample {id!r}: provenance is not a JSON object: {error}") from None
+
+
+def check_finite(id: str, item: Features) -> None:
+    """That values and timestamps are numbers."""
+    if not np.isfinite(item.values).all():
+        count = int((~np.isfinite(item.values)).sum())
+        raise ValuesError(f"sample {id!r}: {count} of {item.values.size} values are NaN or infinite")
+    if item.timestamps_s is not None and not np.isfinite(item.timestamps_s).all():
+        raise ValuesError(f"sample {id!r}: timestamps_s hold NaN or infinite numbers; pass None where they are unknown")
 
 
 def as_rows(features: Mapping[str, Features]) -> list[Rows]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,19 +14,19 @@ from numpy.typing import NDArray
 from featurestore.catalog import Catalog, as_key
 from featurestore.errors import (
     CorruptSegmentError,
-    FormatVersionError,
     MissingFeatureError,
     ReadOnlyError,
     ValuesError,
 )
+from featurestore.eviction import DEFAULT
 from featurestore.failures import FailureRecord
 from featurestore.features import Failure, Features
-from featurestore.key import FeatureKey
+from featurestore.key import FeatureKey, check_id
 from featurestore.memory import MemoryTier
-from featurestore.miss import Found, Hit, Miss
-from featurestore.reader import BadRowError, UnknownFormatError
+from featurestore.miss import Found, Hit, Miss, failure_of, recorded
+from featurestore.reader import BadRowError, fits
 from featurestore.recipe import Recipe
-from featurestore.shelf import Shelf
+from featurestore.shelf import Shelf, reading
 from featurestore.stats import BYTES_READ, DISK_HITS, MEMORY_HITS, MISSES, Stats
 
 
@@ -58,7 +59,7 @@ class FeatureStore:
         compute: Compute | None = None,
         *,
         memory_bytes: int = 0,
-        memory_policy: str = "lru",
+        memory_policy: str = DEFAULT,
         read_only: bool = False,
         recipes: Mapping[FeatureKey | str, str] | None = None,
     ) -> None:
@@ -100,29 +101,27 @@ class FeatureStore:
         if self._memory is None:
             try:
                 values: NDArray[Any] | None = shelf.reader.get(id)
-            except (OSError, ValueError) as error:
-                raise _translated(error, id) from error
+            except (OSError, ValueError, AttributeError):
+                values = None  # read again below, where it is said what is wrong
             if values is not None:
                 counts = self.stats.counts()
                 counts[DISK_HITS] += 1
                 counts[BYTES_READ] += values.nbytes
                 return values
-        return self._get_all(shelf, [id])[id][0]
+        return self._get_all(shelf, [id], one=True)[id][0]
 
     def get_features(self, key: FeatureKey | str, id: str, *, recipe: str | None = None) -> Features:
         """The values of a sample with its frame indices, timestamps, provenance, recipe, and where they came from."""
         shelf = self._catalog.shelf(key, recipe)
         if shelf is None:
             raise self._missing(key, [id], None)
-        values, answer, made = self._get_all(shelf, [id])[id]
-        place = shelf.reader.find(id)
-        if place is None:  # computed on a read-only store
-            assert made is not None
-            return Features(values, made.frame_indices, made.timestamps_s, made.provenance, shelf.recipe, "computed")
-        try:
-            line = place[0].line(place[1])
-        except (OSError, ValueError) as error:
-            raise _translated(error, id) from error
+        line = self._line(shelf, id)  # first: where it is damaged, the sample is a miss
+        values, answer, made = self._get_all(shelf, [id], one=True)[id]
+        line = line or self._line(shelf, id)
+        if line is None:
+            if made is None:
+                raise self._missing(key, [id], shelf)  # deleted meanwhile
+            return Features(values, made.frame_indices, made.timestamps_s, made.provenance, shelf.recipe, answer)
         frames, seconds = line.get("frame_indices"), line.get("timestamps_s")
         return Features(
             values,
@@ -147,16 +146,16 @@ class FeatureStore:
         shelf = self._catalog.shelf(key, recipe)
         if shelf is None:
             if not ids:
-                return out if out is not None else []
+                return out if out is not None else [] if str(key).endswith("/all") else np.empty((0, 0, 0), np.float32)
             raise self._missing(key, ids, None)
         reader = shelf.reader
-        places = [reader.find(id) for id in ids]
+        places = _places(shelf, ids)
         if self._memory is None and None not in places and ids:
             result: NDArray[Any] | list[NDArray[Any]] | None = self._into(shelf, places, out)
             if result is not None:
                 counts = self.stats.counts()
                 counts[DISK_HITS] += len(set(ids))
-                counts[BYTES_READ] += sum(segment.payload for segment, _ in places)  # type: ignore[misc]
+                counts[BYTES_READ] += sum(segment.payload for segment, _ in places)
                 return result
         found = self._get_all(shelf, ids)
         if reader.key.endswith("/all"):
@@ -175,58 +174,68 @@ class FeatureStore:
         if out is not None:
             segment = places[0][0]
             _checked_out(out, (len(places), *segment.shape), segment.dtype)
-        try:
-            return reader.fill(places, reader.empty(len(places)) if out is None else out)
-        except (OSError, BadRowError) as error:
+        with reading(shelf.key):
             try:
+                return reader.fill(places, reader.empty(len(places)) if out is None else out)
+            except (OSError, BadRowError) as error:
                 reader.recover(error)
-            except (OSError, ValueError) as again:
-                raise _translated(again, str(shelf.key)) from again
-            return None
+        return None
 
-    def _get_all(self, shelf: Shelf, ids: Sequence[str]) -> dict[str, Found]:
+    def _get_all(self, shelf: Shelf, ids: Sequence[str], one: bool = False) -> dict[str, Found]:
         """{id: (values, answer, made)} of distinct ids: memory, disk, then whatever a miss takes."""
         counts = self.stats.counts()
         found: dict[str, Found] = {}
         absent: list[str] = []
+        listed = False
         for id in dict.fromkeys(ids):
             hit = self._look(shelf, id)
-            # The first miss of a call lists the directory again; once is enough for all of them.
-            if hit is None and not absent:
-                shelf.reader.refresh()
+            if hit is None and not listed:
+                # The first miss of a call lists the directory again; once is enough for all of them.
+                listed = True
+                with reading(shelf.key):
+                    shelf.reader.refresh()
                 hit = self._look(shelf, id)  # whoever saw the change: it may have been another thread
             if hit is None:
-                absent.append(id)
+                absent.append(check_id(id))
             else:
                 counts[MEMORY_HITS if hit[1] == "memory" else DISK_HITS] += 1
                 found[id] = (*hit, None)
         if absent:
             counts[MISSES] += len(absent)
-            own = self._catalog.own_recipe(shelf.key)
-            if self.compute is None or own is None or shelf.fingerprint != own.fingerprint or shelf.reader.unread:
-                raise self._missing(shelf.key, absent, shelf)
-            miss = Miss(shelf, self.compute, lambda id: self._look(shelf, id), counts, self.read_only)
-            found.update(miss.make(absent))
+            found.update(self._make(shelf, absent, counts, one))
         return found
 
+    def _make(self, shelf: Shelf, absent: Sequence[str], counts: list[int], one: bool) -> dict[str, Found]:
+        own = self._catalog.own_recipe(shelf.key)
+        if self.compute is None or own is None or shelf.fingerprint != own.fingerprint or shelf.reader.unread:
+            records = recorded(shelf, absent)
+            if len(records) == len(absent):
+                raise failure_of(shelf.key, records, len(absent), one)
+            raise self._missing(shelf.key, [id for id in absent if id not in records], shelf)
+        return Miss(shelf, self.compute, lambda id: self._look(shelf, id), counts, self.read_only).make(absent, one)
+
     def _look(self, shelf: Shelf, id: str) -> Hit | None:
-        try:
-            place = shelf.reader.find(id)
-            if place is None:
-                return None
-            if self._memory is not None:
-                values = self._memory.get(place)
-                if values is not None:
-                    return values, "memory"
+        (place,) = _places(shelf, [id])
+        if place is None:
+            return None
+        if self._memory is not None:
+            values = self._memory.get(place)
+            if values is not None:
+                return values, "memory"
+        with reading(id):
             values = shelf.reader.get(id)
-        except (OSError, ValueError) as error:
-            raise _translated(error, id) from error
         if values is None:
             return None
         self.stats.counts()[BYTES_READ] += values.nbytes
         if self._memory is not None:
             self._memory.put(place, values)
         return values, "disk"
+
+    def _line(self, shelf: Shelf, id: str) -> dict[str, Any] | None:
+        if _places(shelf, [id]) == [None]:
+            return None
+        with reading(id):
+            return shelf.reader.line(id)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -263,9 +272,9 @@ class FeatureStore:
         for name, column in named.items():
             if column is not None and len(column) != len(ids):
                 raise ValuesError(f"{len(ids)} ids, but {len(column)} {name}")
-        if len(set(ids)) != len(ids):
-            twice = next(id for number, id in enumerate(ids) if id in ids[:number])
-            raise ValuesError(f"ids are not unique: {twice!r} is given twice")
+        id, count = Counter(ids).most_common(1)[0] if ids else ("", 0)
+        if count > 1:
+            raise ValuesError(f"ids are not unique: {id!r} is given {count} times")
         features = {
             id: Features(
                 values[number],
@@ -278,8 +287,12 @@ class FeatureStore:
         if not features:
             return 0
         recipe = Recipe.of(recipe)
+        is_new = recipe.fingerprint not in self._catalog.fingerprints(key)
         shelf = self._catalog.exact(key, recipe.fingerprint, recipe)
-        return shelf.put(features, overwrite=overwrite, made_with=made_with)
+        count = shelf.put(features, overwrite=features if overwrite else (), made_with=made_with)
+        if is_new:  # one more to choose from
+            self._forget()
+        return count
 
     def delete(self, key: FeatureKey | str, ids: Sequence[str], *, recipe: str | None = None) -> int:
         """Remove the rows of these ids under one recipe; how many were there."""
@@ -293,14 +306,18 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """See what other processes added, deleted or overwrote."""
-        self._catalog.forget()
-        self._last = (None, None, None)
+        self._forget()
         shelves = self._catalog.opened()
         for shelf in shelves:
-            shelf.reader.refresh(force=True)
+            with reading(shelf.key):
+                shelf.reader.refresh(force=True)
         if self._memory is not None:
             live = {segment for shelf in shelves for segment in shelf.reader.segments}
             self._memory.keep(lambda place: place[0] in live)
+
+    def _forget(self) -> None:
+        self._catalog.forget()
+        self._last = (None, None, None)
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -313,21 +330,17 @@ class FeatureStore:
         shelf = self._catalog.shelf(key, recipe)
         if shelf is None:
             return []
-        shelf.reader.refresh()
-        try:
+        with reading(key):
+            shelf.reader.refresh()
             return shelf.reader.ids()
-        except (OSError, ValueError) as error:
-            raise _translated(error, str(key)) from error
 
     def missing(self, key: FeatureKey | str, ids: Iterable[str], *, recipe: str | None = None) -> list[str]:
         """Those of `ids` that are not stored, in the order given."""
-        have = self._finder(key, recipe)
-        return [id for id in ids if not have(id)]
+        return [id for id, stored in self._stored(key, ids, recipe) if not stored]
 
     def available(self, key: FeatureKey | str, ids: Iterable[str], *, recipe: str | None = None) -> list[str]:
         """Those of `ids` that are stored, in the order given."""
-        have = self._finder(key, recipe)
-        return [id for id in ids if have(id)]
+        return [id for id, stored in self._stored(key, ids, recipe) if stored]
 
     def recipes(self, key: FeatureKey | str) -> dict[str, Recipe]:
         """{fingerprint: recipe} of what is stored under a key, sorted."""
@@ -343,12 +356,14 @@ class FeatureStore:
         """One recipe of a key with its segments, locks and records; None where nothing is stored."""
         return self._catalog.shelf(key, recipe)
 
-    def _finder(self, key: FeatureKey | str, recipe: str | None) -> Any:
+    def _stored(self, key: FeatureKey | str, ids: Iterable[str], recipe: str | None) -> list[tuple[str, bool]]:
+        ids = list(ids)
         shelf = self._catalog.shelf(key, recipe)
         if shelf is None:
-            return lambda id: False
-        shelf.reader.refresh()
-        return shelf.reader.__contains__
+            return [(id, False) for id in ids]
+        with reading(key):
+            shelf.reader.refresh()
+        return [(id, place is not None) for id, place in zip(ids, _places(shelf, ids), strict=True)]
 
     def _writable(self, key: FeatureKey | str, recipe: str | None) -> Shelf | None:
         if self.read_only:
@@ -392,16 +407,18 @@ def _seconds(column: Any, number: int) -> Any:
 def _checked_out(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if out is None:
         return np.empty(shape, dtype)
-    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValuesError(
-            f"out is {out.shape} {out.dtype}, not a writable C-contiguous {shape} {np.dtype(dtype)} as stored"
-        )
+    if not isinstance(out, np.ndarray) or not fits(out, shape, dtype):
+        found = f"{out.shape} {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValuesError(f"out is {found}, not a writable C-contiguous {shape} {np.dtype(dtype)} as stored")
     return out
 
 
-def _translated(error: Exception, what: str) -> Exception:
-    if isinstance(error, UnknownFormatError):
-        return FormatVersionError(str(error))
-    if isinstance(error, OSError):
-        return CorruptSegmentError(error.errno or 5, f"{what}: {error.strerror or error}", str(error.filename or ""))
-    return CorruptSegmentError(f"{what}: {error}; run `fstore verify --full --repair`")
+def _places(shelf: Shelf, ids: Sequence[str]) -> list[Any]:
+    """Where each sample is stored, None where it is not; InvalidIdError for what cannot be an id."""
+    with reading(shelf.key):
+        try:
+            return [shelf.reader.find(id) for id in ids]
+        except (UnicodeError, AttributeError):
+            for id in ids:
+                check_id(id)
+            raise
