@@ -271,6 +271,32 @@ def test_with_allow_corrupt_what_the_decoder_makes_up_is_taken(whole_and_damaged
     assert numbers(pixels[36:]) == list(range(36, 60))
 
 
+@pytest.mark.parametrize("keyframes", ["12", "999"])
+def test_wrong_bytes_among_the_pictures_are_noticed(keyframes: str, tmp_path: Path, long_run: bool) -> None:
+    """By the H.264 decoder, nearly always; the flag alone lets a good part of the wrong pictures through."""
+    whole = write_clip(tmp_path / "whole.mp4", 60, width=320, height=192, options={"bf": "2", "g": keyframes})
+    index = index_video(whole)
+    eight = [i * 60 // 8 for i in range(8)]
+    truth = decode_frames(index, eight, (64, 64)).pixels
+    data = whole.read_bytes()
+    random = np.random.default_rng(11)
+    rounds = 600 if long_run else 60
+    wrong = equal = 0
+    for _ in range(rounds):
+        damaged = bytearray(data)
+        for at in random.integers(len(data) // 20, data.index(b"moov"), random.integers(1, 4)):
+            damaged[at] = random.integers(256)
+        (tmp_path / "damaged.mp4").write_bytes(damaged)
+        with suppress(MediaError):
+            pixels = decode_frames(index_video(tmp_path / "damaged.mp4"), eight, (64, 64)).pixels
+            if np.array_equal(pixels, truth):
+                equal += 1
+            else:
+                wrong += 1
+    assert wrong <= rounds // 50
+    assert wrong + equal < rounds // 2
+
+
 def test_the_incomplete_last_frame_of_a_file_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
     whole = write_clip(tmp_path / "whole.mp4", 40, options={"bf": "0", "g": "999"})
     fast = remux(whole, tmp_path / "fast.mp4", movflags="faststart")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.packet import Packet
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 
@@ -29,6 +30,7 @@ def opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
             kinds = ", ".join(sorted({other.type for other in container.streams})) or "nothing"
             raise MediaError(f"{path} has no video stream, only {kinds}", path)
+        _check_codec(path, stream)
         stream.codec_context.thread_count = 1  # parallel over clips, which costs less in all
         yield container, stream
 
@@ -41,6 +43,7 @@ def opened_audio(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
         stream = container.streams.best("audio")
         if not isinstance(stream, av.AudioStream):
             raise MediaError(f"{path} has no audio stream", path)
+        _check_codec(path, stream)
         yield container, stream
 
 
@@ -71,6 +74,11 @@ def named(path: Path) -> Iterator[None]:
         failed = MediaError(f"{path} needs more memory than this process may have", path)
         failed.deterministic = False
         raise failed from error
+
+
+def _check_codec(path: Path, stream: Stream) -> None:
+    if stream.codec_context is None:
+        raise MediaError(f"{path} has a {stream.type} stream of a codec that cannot be decoded here", path)
 
 
 @contextmanager
