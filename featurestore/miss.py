@@ -11,7 +11,7 @@ from featurestore.errors import FailedSampleError, FailedSamplesError, RecipeMis
 from featurestore.failures import FailureRecord
 from featurestore.features import Failure, Features
 from featurestore.key import FeatureKey
-from featurestore.shelf import Shelf, check_finite, check_form
+from featurestore.shelf import Shelf, check_finite, check_form, reading
 from featurestore.stats import COMPUTED, FAILED, NOT_KEPT, WAITED
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class Miss:
                     self._make_unit(unit)
                     continue
                 with self.shelf.flight.hold(unit):
-                    self.shelf.reader.refresh(force=True)
+                    with reading(self.shelf.key):
+                        self.shelf.reader.refresh(force=True)
                     # Look again under the lock: another process may have stored it while we waited.
                     stored = {id: hit for id in unit if (hit := self.look(id)) is not None}
                     self.counts[WAITED] += len(stored)
@@ -94,7 +95,8 @@ class Miss:
             self.shelf.put(ready, keep_stored=True)
         for id, item in ready.items():
             # What is stored is what later calls get: another process may have been first, with other last bits.
-            stored = None if self.read_only else self.shelf.reader.get(id)
+            with reading(id):
+                stored = None if self.read_only else self.shelf.reader.get(id)
             self.made[id] = (item.values.copy() if stored is None else stored, "computed", item)
         self.counts[COMPUTED] += len(ready)
         self.counts[NOT_KEPT] += len(ready) if self.read_only else 0
