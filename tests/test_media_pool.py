@@ -212,6 +212,13 @@ def test_a_script_without_a_main_guard_runs_once_and_its_imports_stay_out_of_wor
     assert (done.returncode, errors) == (0, "")
 
 
+def test_a_function_of_the_main_script_is_refused_at_once(tmp_path: Path) -> None:
+    """A worker could not find it, and the pool would end."""
+    program = start(tmp_path, "def mine(): pass\npool.submit(mine)\n")
+    _, errors = program.communicate(timeout=60)
+    assert "WorkerPoolError: mine is of the main script, which workers do not run: move it to a module" in errors
+
+
 def test_with_the_main_script_left_in_place_it_would_run_again(tmp_path: Path) -> None:
     code = """
 from contextlib import nullcontext

@@ -69,14 +69,19 @@ class DecodePool:
         self.close()
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        """A future of `function(*arguments)`; the function must be importable, the arguments picklable.
+        """A future of `function(*arguments)`; the function is one of a module (not of the main script, which workers
+        do not run), the arguments can be pickled.
 
         Its exception is what the function raised, or MediaTimeoutError after `timeout_s`, or MediaError when
         the worker was killed or ran out of address space; the message names the first path among the
         arguments.  WorkerPoolError if workers cannot be kept alive.  A job that is cancelled before it
         starts is not run.
-        Raises WorkerPoolError in a daemonic process, which may have no children.
+        Raises WorkerPoolError in a daemonic process, which may have no children, and for a function of the main script.
         """
+        if getattr(function, "__module__", None) == "__main__":
+            raise WorkerPoolError(
+                f"{function.__name__} is of the main script, which workers do not run: move it to a module"
+            )
         pool = self._running()
         job = pool.schedule(_run, args=(function, *arguments), timeout=self.timeout_s)
         answer = _Answer(job)

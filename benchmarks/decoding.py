@@ -1,0 +1,158 @@
+"""Decoding one clip against its bound, and handing pictures from a worker to the program.
+
+    python benchmarks/decoding.py [--rounds 9]                                         about 1 minute
+
+The clip is 5 s of 720p h264 with one keyframe, made in code; `uniform/8` needs all of it, and a tight
+group of frames in the middle a half.  The bound is what cannot be avoided: decoding what other frames are
+predicted from, up to the last frame asked for, and eight pictures through libavfilter's scale.  CPU
+seconds, because the bound is on one thread.  Does not show: other codecs, a slow disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from clips import write_clip
+from handing import PICTURES, pictures, pictures_in_shared_memory
+from harness import save, spread, table
+from numpy.typing import NDArray
+
+from featurestore.media import DecodePool, decode_frames, index_video
+from featurestore.media import pool as pool_module
+from featurestore.media.scaling import Scale
+from featurestore.media.source import file_source
+from featurestore.media.video import VideoIndex
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    root = Path(tempfile.mkdtemp(prefix="decoding-"))
+    try:
+        write_clip(root / "clip.mp4", 5.0, 0)
+        index = index_video(root / "clip.mp4")
+        cases = {
+            "uniform/8": [i * index.total // 8 for i in range(8)],
+            "8 in the middle": [index.total // 2 + i for i in range(-4, 4)],
+        }
+        rows = [row for name, asked in cases.items() for row in against_bound(name, index, asked, rounds)]
+        rows += before_decoding(index, rounds)
+        handed = hand_over(10 * rounds)
+    finally:
+        shutil.rmtree(root)
+    save("decoding", {"rounds": rounds, "frames": index.total, "rows": rows, "handed_over": handed})
+    print(table(rows))
+    print()
+    print(table(handed))
+
+
+def against_bound(name: str, index: VideoIndex, asked: list[int], rounds: int) -> list[dict[str, Any]]:
+    last = int(index.positions[asked].max())
+    frames = some_frames(index)
+    rivals: dict[str, Callable[[], Any]] = {
+        "bound": lambda: (decode_referenced(index.path, last), scale_all(index, frames)),
+        "decode_frames": lambda: decode_frames(index, asked),
+        "every frame, full size": lambda: decode_all(index.path, set(asked)),
+    }
+    taken = cpu_interleaved(rivals, rounds)
+    least = min(taken["bound"])
+    return [
+        {"frames": name, "what": rival, **spread(times, 1e3), "times bound": round(min(times) / least, 3)}
+        for rival, times in taken.items()
+    ]
+
+
+def before_decoding(index: VideoIndex, rounds: int) -> list[dict[str, Any]]:
+    """The digest is part of the index."""
+    taken = cpu_interleaved(
+        {"index": lambda: index_video(index.path), "digest": lambda: file_source(index.path)}, rounds
+    )
+    return [{"frames": "", "what": what, **spread(times, 1e3)} for what, times in taken.items()]
+
+
+def some_frames(index: VideoIndex) -> list[av.VideoFrame]:
+    with av.open(str(index.path)) as movie:
+        return [frame for frame, _ in zip(movie.decode(video=0), range(8), strict=False)]
+
+
+def scale_all(index: VideoIndex, frames: list[av.VideoFrame]) -> None:
+    scale = Scale(index.path, index.time_base, PICTURES[1:3])
+    for frame in frames:
+        scale(frame)
+
+
+def decode_referenced(path: Path, last: int) -> None:
+    """Decode what others are predicted from, up to a position in the file, and look at nothing."""
+    with av.open(str(path)) as movie:
+        stream = movie.streams.video[0]
+        stream.codec_context.thread_count = 1
+        stream.codec_context.skip_frame = "NONREF"
+        for position, packet in enumerate(movie.demux(stream)):
+            packet.decode()
+            if position == last:
+                break
+
+
+def decode_all(path: Path, asked: set[int]) -> list[NDArray[Any]]:
+    """The plain way: decode every frame, keep those asked for, as large as they are."""
+    with av.open(str(path)) as movie:
+        movie.streams.video[0].codec_context.thread_count = 1
+        return [frame.to_ndarray(format="rgb24") for i, frame in enumerate(movie.decode(video=0)) if i in asked]
+
+
+def cpu_interleaved(rivals: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    taken: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(rounds):
+        for name, call in rivals.items():
+            start = time.process_time()
+            call()
+            taken[name].append(time.process_time() - start)
+    return taken
+
+
+# -- from worker to program ----------------------------------------------------------------------------
+
+
+def receive(name: str) -> NDArray[np.uint8]:
+    block = shared_memory.SharedMemory(name=name)
+    copied = np.ndarray(PICTURES, np.uint8, block.buf).copy()
+    block.close()
+    block.unlink()
+    return copied
+
+
+def hand_over(rounds: int) -> list[dict[str, Any]]:
+    """Wall milliseconds from the call to the array in the program, of eight pictures that cost nothing to make."""
+    wide = pool_module.PIPE_BYTES
+    pool_module.PIPE_BYTES = 1 << 16  # what a pipe has by default
+    with DecodePool(1) as narrow_pool:
+        narrow_pool.submit(pictures).result()
+        pool_module.PIPE_BYTES = wide
+        with DecodePool(1) as wide_pool:
+            rivals: dict[str, Callable[[], Any]] = {
+                "nothing": lambda: wide_pool.submit(int).result(),
+                "pipe of 64 KiB": lambda: narrow_pool.submit(pictures).result(),
+                "pipe of 1 MiB (ours)": lambda: wide_pool.submit(pictures).result(),
+                "shared memory": lambda: receive(wide_pool.submit(pictures_in_shared_memory).result()),
+            }
+            taken: dict[str, list[float]] = {name: [] for name in rivals}
+            for _ in range(rounds):
+                for name, call in rivals.items():
+                    start = time.perf_counter()
+                    call()
+                    taken[name].append(time.perf_counter() - start)
+    return [{"8 pictures by": name, **spread(times, 1e3)} for name, times in taken.items()]
+
+
+if __name__ == "__main__":
+    main()
