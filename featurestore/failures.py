@@ -37,10 +37,10 @@ class FailureRecord:
         """Whether a source changed since, so that it is worth another try."""
         for source in self.sources:
             try:
-                now = os.stat(source["path"])
+                now = os.stat(source.get("path", ""))
             except OSError:
                 continue  # gone or out of reach: no reason to think that it works now
-            if (now.st_size, now.st_mtime_ns) != (source["size"], source["mtime_ns"]):
+            if (now.st_size, now.st_mtime_ns) != (source.get("size"), source.get("mtime_ns")):
                 return True
         return False
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # numpy costs more than the whole of `import featurestore`
 Answer = Literal["memory", "disk", "computed"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # arrays have no single truth
 class Features:
     """The features of one sample and where they come from."""
 
