@@ -16,7 +16,7 @@ from featurestore.extractor import Extractor
 from featurestore.features import Failure, Features
 from featurestore.flight import bucket_of
 from featurestore.key import FeatureKey
-from featurestore.miss import UNIT, checked
+from featurestore.miss import UNIT, checked, described
 from featurestore.replacement import MAX_SEGMENTS
 from featurestore.samples import Sample
 from featurestore.shelf import Shelf
@@ -184,7 +184,7 @@ class _Work:
         finally:
             # What is ready is kept, also when this ends by Ctrl-C or a full disk.
             try:
-                self._commit()
+                self._commit(compute)
             finally:
                 for lock, _ in self._locks.values():
                     if lock is not None:
@@ -196,21 +196,21 @@ class _Work:
             if isinstance(outcome, Features):
                 self._ready[id] = outcome
                 if len(self._ready) >= UNIT:
-                    self._commit()
+                    self._commit(compute)
                 continue
             self.report.failed[id] = outcome
             if outcome.deterministic:
                 self.shelf.fail(id, outcome)
             self._release(id)
             self.progress(1)
-        self._commit()
+        self._commit(compute)
 
-    def _commit(self) -> None:
+    def _commit(self, compute: Any) -> None:
         if not self._ready:
             return
         start = time.perf_counter()
         ready, self._ready = self._ready, {}
-        self.shelf.put(ready, overwrite=self.stale, keep_stored=True, made_with=made_with())
+        self.shelf.put(ready, overwrite=self.stale, keep_stored=True, made_with=described(compute, self.shelf.key))
         self.write_s += time.perf_counter() - start
         self.report.computed += len(ready)
         for id in ready:
@@ -295,22 +295,6 @@ def file_sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def made_with() -> dict[str, str]:
-    """Versions of the libraries that decide last bits, of those that are loaded."""
-    import sys
-    from importlib.metadata import PackageNotFoundError, version
-
-    packages = {"torch": "torch", "open_clip": "open_clip_torch", "transformers": "transformers", "av": "av"}
-    found = {}
-    for module, package in packages.items():
-        if module in sys.modules:
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:
-                continue
-    return found
 
 
 def _shelf(store: FeatureStore, key: FeatureKey) -> Shelf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float16", "float32")
 TIMEOUT_S = 300.0
+_LIBRARIES = {"torch": "torch", "open_clip": "open_clip_torch", "transformers": "transformers", "av": "av"}
 ROOM_PER_WORKER = 3  # a job that runs, one in its queue, a result on its way
 
 
@@ -117,6 +119,23 @@ class Extractor:
                 "dtype": self.dtype,
             }
         )
+
+    def made_with(self, key: FeatureKey) -> dict[str, Any]:
+        """What may change last bits, or says where weights came from, and is not in the recipe: kept per segment."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        from featurestore.encoders import weights_origin
+
+        found: dict[str, Any] = {"weights": weights_origin(self.encoder(key), self.weights.get(key.encoder))}
+        for module, package in _LIBRARIES.items():
+            if module in sys.modules:
+                try:
+                    found[package] = version(package)
+                except PackageNotFoundError:
+                    continue
+        if self.device is not None:
+            found["device"] = self.device
+        return found
 
     def __call__(self, key: FeatureKey, ids: Iterable[str]) -> Iterator[Answer]:
         """Features or failures as they become ready.

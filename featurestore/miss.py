@@ -92,7 +92,7 @@ class Miss:
 
     def _settle(self, ready: Mapping[str, Features]) -> None:
         if ready and not self.read_only:
-            self.shelf.put(ready, keep_stored=True)
+            self.shelf.put(ready, keep_stored=True, made_with=described(self.compute, self.shelf.key))
         for id, item in ready.items():
             # What is stored is what later calls get: another process may have been first, with other last bits.
             with reading(id):
@@ -100,6 +100,12 @@ class Miss:
             self.made[id] = (item.values.copy() if stored is None else stored, "computed", item)
         self.counts[COMPUTED] += len(ready)
         self.counts[NOT_KEPT] += len(ready) if self.read_only else 0
+
+
+def described(compute: Compute, key: FeatureKey) -> Mapping[str, Any]:
+    """What a compute says about how it makes features besides the recipe, where it says anything."""
+    made_with = getattr(compute, "made_with", None)
+    return made_with(key) if made_with is not None else {}
 
 
 def recorded(shelf: Shelf, ids: Sequence[str]) -> dict[str, FailureRecord]:

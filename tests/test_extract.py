@@ -70,6 +70,23 @@ def test_extracts_every_sample_with_its_frames_and_sources(tmp_path: Path, sourc
     assert (recorded["path"], recorded["size"]) == (str(video), video.stat().st_size)
 
 
+def test_segments_say_what_made_them(tmp_path: Path, source: dict[str, Sample]) -> None:
+    """Library versions and where the weights came from are kept, and are not part of the recipe."""
+    key = key_of("ViT-S-32.none", n_frames=1)
+    few = {clip.id: source[clip.id] for clip in CLIPS[:2]}
+    with Extractor({"demo": few}, weights={"ViT-S-32.none": "random:0"}, workers=1) as extractor:
+        store = FeatureStore(tmp_path, compute=extractor)
+        store.get(key, CLIPS[0].id)
+        extract(store, key, list(few))
+        recipe = extractor.recipe(key).data
+    for segment in store.shelf(key).reader.segments:
+        made_with = segment.header["made_with"]
+        assert made_with["weights"] == {"random": 0}
+        assert {"torch", "open_clip_torch", "numpy", "featurestore", "host", "time"} <= made_with.keys()
+    assert "made_with" not in str(recipe)
+    assert "host" not in str(recipe)
+
+
 def test_values_are_those_of_the_frames_chosen(tmp_path: Path, source: dict[str, Sample]) -> None:
     """Against all frames of the clip, decoded and averaged by PyAV alone."""
     import av
