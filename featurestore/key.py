@@ -128,9 +128,7 @@ class FeatureKey:
 def check_part(name: str, value: object) -> str:
     """The text of one key part, or InvalidKeyError.  `.` and `..` would leave the directory."""
     if not isinstance(value, str) or not _PART.fullmatch(value) or value in (".", ".."):
-        raise InvalidKeyError(
-            f"{name} {value!r} must be 1 to 80 characters of A-Z a-z 0-9 . _ - and not '.' or '..'"
-        )
+        raise InvalidKeyError(f"{name} {value!r} must be 1 to 80 characters of A-Z a-z 0-9 . _ - and not '.' or '..'")
     return value
 
 
