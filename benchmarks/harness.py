@@ -1,30 +1,61 @@
-"""What every benchmark shares: the machine, the clock, and the committed result."""
+"""What every benchmark shares: its options, the machine, the clock, and the committed result."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("numpy", "zarr", "numcodecs", "tensorstore", "lmdb", "h5py", "torch", "open_clip_torch", "av")
+RESULTS = Path(os.environ.get("BENCH_RESULTS") or Path(__file__).parent / "results")
+PACKAGES = (
+    "featurestore", "numpy", "zarr", "numcodecs", "google-crc32c", "av", "torch", "open_clip_torch", "transformers",
+    "tensorstore", "zarrs", "lmdb", "h5py", "safetensors", "pyarrow", "datasets", "diskcache", "joblib",
+)  # fmt: skip
+_began = time.perf_counter()
+_load_before = os.getloadavg()[0]
+
+
+def options(doc: str | None, **numbers: tuple[int, int]) -> argparse.Namespace:
+    """Options of a benchmark: for each number (full, quick), and --quick, which takes the second ones."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="less of everything: does it run, not how fast is it")
+    for name, (full, quick) in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=None, help=f"default {full}, with --quick {quick}")
+    parser.add_argument("--dir", type=Path, default=None, help="where to make the files that are read and written")
+    chosen = parser.parse_args()
+    for name, (full, quick) in numbers.items():
+        if getattr(chosen, name) is None:
+            setattr(chosen, name, quick if chosen.quick else full)
+    return chosen
+
+
+@contextmanager
+def scratch(under: Path | None = None) -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=under) as name:
+        yield Path(name)
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, system, versions and the load when the run began."""
-    model = platform.processor()
+    """Processor, cores, memory, system, versions, and the load when the program began and now."""
+    model, memory_gib = platform.processor(), None
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
         memory_gib = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     except (OSError, StopIteration, ValueError):
-        memory_gib = None
+        pass  # not Linux
     versions = {}
     for name in PACKAGES:
         try:
@@ -35,12 +66,19 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": os.cpu_count(),
         "memory_gib": memory_gib,
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
         "versions": versions,
-        "load_1min": round(os.getloadavg()[0], 2),
+        "gpu": _gpu(),
+        "load_before": round(_load_before, 2),
+        "load_after": round(os.getloadavg()[0], 2),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+
+
+def _gpu() -> str | None:
+    torch = sys.modules.get("torch")  # not imported for this alone
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -50,16 +88,22 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call in each round; rivals take turns, so that a busy moment hits all of them."""
+def interleaved(
+    calls: dict[str, Callable[[], Any]], rounds: int, after: Callable[[], Any] = lambda: None
+) -> dict[str, list[float]]:
+    """Seconds of each call in each round; rivals take turns, so that a busy moment hits all of them.
+
+    `after` each call something may be cleared away, off the clock.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             taken[name].append(seconds(call))
+            after()
     return taken
 
 
-def spread(values: list[float], scale: float = 1.0) -> dict[str, float]:
+def spread(values: Iterable[float], scale: float = 1.0) -> dict[str, float]:
     """Median, least and p90, times `scale`."""
     ordered = sorted(values)
     p90 = ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
@@ -71,16 +115,18 @@ def spread(values: list[float], scale: float = 1.0) -> dict[str, float]:
 
 
 def save(name: str, result: dict[str, Any]) -> Path:
-    """Write results/<name>.json."""
-    RESULTS.mkdir(exist_ok=True)
+    """Write results/<name>.json, or into $BENCH_RESULTS."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), **result}, indent=1, ensure_ascii=False) + "\n")
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    head = {"command": command, "took_s": round(time.perf_counter() - _began), "machine": machine()}
+    path.write_text(json.dumps({**head, **result}, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Aligned text with the keys of the first row as its head."""
-    head = list(rows[0])
+    """Aligned text; columns are the keys of all rows, in the order in which they come."""
+    head = list(dict.fromkeys(key for row in rows for key in row))
     cells = [head] + [[f"{row.get(key, '')}" for key in head] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)

@@ -1,6 +1,6 @@
 """Hit rates: access traces of training and evaluation against budgets, for each policy and each rival.
 
-    python benchmarks/hit_rates.py [--samples 600]          about 4 minutes
+    python benchmarks/hit_rates.py [--samples 600] [--quick]          about 4 minutes
 
 Memory budgets are measured on the real tier of a real store: every trace is read through `FeatureStore.get`,
 and the hits are those of its counters.  Belady's optimum, which knows the future, is the limit.  Disk budgets
@@ -12,13 +12,11 @@ good, and the column `us per read` says so.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import heapq
 import json
 import random
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -29,7 +27,7 @@ import diskcache
 import joblib
 import numpy as np
 from cachetools import LFUCache
-from harness import RESULTS, save, table
+from harness import RESULTS, options, save, scratch, table
 
 from featurestore import FeatureKey, FeatureStore
 from featurestore.eviction import POLICIES, policy_named
@@ -184,15 +182,11 @@ def joblib_once(root: Path, trace: Trace) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=600)
-    n = parser.parse_args().samples
-    root = Path(tempfile.mkdtemp(prefix="hit-rates-"))
-    try:
+    chosen = options(__doc__, samples=(600, 64))
+    n = chosen.samples
+    with scratch(chosen.dir) as root:
         fill(root, n)
         rows = run(root, n)
-    finally:
-        shutil.rmtree(root)
     result = {"samples": n, "mean": mean_rates(rows), "rows": rows, "simulated_disk": simulated_disk(rows)}
     save("hit_rates", result)
     print(table([row for row in rows if row["budget %"] in (10, 50)]))

@@ -1,24 +1,21 @@
 """Import and audit of a tree of .npy folders, against np.load over the same files; and the way back.
 
-    python benchmarks/importing.py [--rounds 5] [--cold]        about 2 minutes and 1.5 GB of disk
+    python benchmarks/importing.py [--rounds 3] [--sets 9] [--quick]        about 2 minutes and 1.5 GB of disk
 
-The tree has the 12,799 test samples of the nine datasets, (8, 768) float32. "cold" drops the files from the page
+The tree has the 12,799 test samples of the nine sets, (8, 768) float32. "cold" drops the files from the page
 cache before each run. Does not show: slower disks (the import is durable, np.load only reads), other row sizes.
 """
 
 from __future__ import annotations
 
-import argparse
 import filecmp
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import save, seconds, spread, table
+from harness import options, save, scratch, seconds, spread, table
 
 from featurestore import FeatureStore
 from featurestore.datasets import dataset_names, resolve_dataset
@@ -29,24 +26,17 @@ FOLDER = "frame_CLIP_VIT_LARGE_emotion_peak_8frms"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cold", action="store_true")
-    parser.add_argument("--dir", type=Path, default=None)
-    arguments = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="importing-", dir=arguments.dir))
-    try:
-        result = run(root, arguments.rounds, arguments.cold)
-    finally:
-        shutil.rmtree(root)
+    chosen = options(__doc__, rounds=(3, 1), sets=(9, 1))
+    with scratch(chosen.dir) as root:
+        result = run(root, chosen.rounds, chosen.sets)
     save("importing", result)
     print(table(result["rows"]))
     print(f"files {result['files']}, differing after the way back {result['differing']}, findings {result['findings']}")
 
 
-def run(root: Path, rounds: int, cold: bool) -> dict[str, Any]:
+def run(root: Path, rounds: int, sets: int) -> dict[str, Any]:
     tree = root / "preextracted_features"
-    files = write_tree(tree)
+    files = write_tree(tree, sets)
     fresh = iter(range(10**6))
 
     def load() -> None:
@@ -62,9 +52,8 @@ def run(root: Path, rounds: int, cold: bool) -> dict[str, Any]:
         "audit": lambda: import_tree(tree, None, audit=True),
     }
     rows = measure("warm", calls, rounds, lambda: load())
-    if cold:
-        os.sync()  # pages that are not written yet cannot be dropped
-        rows += measure("cold", {name: calls[name] for name in ("np.load", "import")}, rounds, lambda: drop(files))
+    os.sync()  # pages that are not written yet cannot be dropped
+    rows += measure("cold", {name: calls[name] for name in ("np.load", "import")}, rounds, lambda: drop(files))
     store = FeatureStore(root / "store0")
     for key in exportable(store):
         export_tree(store, key, root / "back")
@@ -89,10 +78,12 @@ def measure(
     return rows
 
 
-def write_tree(tree: Path) -> list[Path]:
+def write_tree(tree: Path, sets: int) -> list[Path]:
     generator = np.random.default_rng(0)
     files = []
     for name in dataset_names():
+        if len({file.parent for file in files}) == sets:
+            break
         split = resolve_dataset(name).splits.get("test")
         if split is None or split.count is None or split.count > 10_000:
             continue

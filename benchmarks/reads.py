@@ -1,182 +1,254 @@
-"""Reads of single samples and batches, first and later, warm, beside what a user would pick instead.
+"""Reads of single samples, batches and whole sets, first and later, warm and cold, beside what a user would pick instead.
 
-    python benchmarks/reads.py [--samples 2000] [--rounds 7]          about 3 minutes
+    python benchmarks/reads.py [--samples 20000] [--few 411] [--rounds 7] [--quick]          about 6 minutes, 8 GB of disk
 
-A sample is (8, 768) float32, 24 KB, in random order.  Ratios are within one run; "times memcpy" is
-against copying the same rows out of one array in memory.
-Does not show: network file systems, a busy disk, other row sizes.
+A sample is (8, 768): 24 KB in float32, 12 KB in float16.  All formats hold the same rows, are asked for them in one
+random order, and must give the same numbers.  Times are microseconds per sample, also for batches.  Rivals take turns
+within each round, and ratios are between the least times of one run.  Opening is not in them (`scale.py` has it).
+"first" is the first time that a row is read in a process: its checksum is verified then.  "cold" is with all files
+dropped from the page cache before each round.
+Does not show: network file systems, a busy disk, other row sizes, several readers at once.
 """
 
 from __future__ import annotations
 
-import argparse
+import gc
 import os
 import random
-import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import numpy as np
-import zarr
-from harness import interleaved, save, spread, table
+from formats import KEY, RIVALS, ROW, Format, Npy, Ours
+from harness import options, save, scratch, seconds, spread, table
 
-from featurestore import FeatureKey, FeatureStore
-
-KEY = FeatureKey("bench", "frame", "CLIP_VIT_LARGE", "uniform", 8)
-BATCH = 64
+BATCHES = (32, 64, 256)
+ROUND_S = 0.02  # what one rival reads in a round takes about this long
+SCAN_ROUND_S = 0.2
+COLD = 200  # samples read in a cold round
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--dir", type=Path, default=None)
-    arguments = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="reads-", dir=arguments.dir))
-    try:
-        bench = Bench(root, arguments.samples)
-        result = {"samples": arguments.samples, "rounds": arguments.rounds, **bench.run(arguments.rounds)}
-    finally:
-        shutil.rmtree(root)
-    save("reads", result)
-    for name in ("point", "batch", "cold"):
-        print(table(result[name]), end="\n\n")
+    chosen = options(__doc__, samples=(20_000, 2000), few=(411, 411), rounds=(7, 2))
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    for n in dict.fromkeys((chosen.few, chosen.samples)):
+        for dtype in (np.float32, np.float16):
+            with scratch(chosen.dir) as root:
+                bench = Bench(root, n, dtype, chosen.rounds)
+                rows += bench.warm()
+                if n == chosen.samples and dtype is np.float32:
+                    rows += bench.cold()
+                    rows += bench.loaders()
+                skipped |= bench.skipped
+    save("reads", {"rounds": chosen.rounds, "rows": rows, "skipped": skipped})
+    print(table([row for row in rows if row["samples"] == chosen.samples and row["dtype"] == "float32"]))
+    for name, why in skipped.items():
+        print(f"skipped: {name}: {why}")
+
+
+class Memory:
+    """The limit: rows copied out of an array in memory."""
+
+    name = "memcpy from RAM"
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def one(self, i: int) -> Any:
+        return self.values[i].copy()
+
+    def many(self, rows: Sequence[int]) -> Any:
+        out = np.empty((len(rows), *ROW), self.values.dtype)
+        for slot, i in enumerate(rows):
+            out[slot] = self.values[i]
+        return out
+
+
+class Take(Memory):
+    name = "np.take from RAM"
+
+    def many(self, rows: Sequence[int]) -> Any:
+        return np.take(self.values, rows, axis=0)
 
 
 class Bench:
-    """The same rows in every format, and one function per way to read all of them in one random order."""
+    """Every format with the same rows, and each way to read them."""
 
-    def __init__(self, root: Path, n: int) -> None:
-        self.root = root
-        self.n = n
-        self.values = np.random.default_rng(0).standard_normal((n, 8, 768), dtype=np.float32)
-        self.ids = [f"sample_{i:08d}" for i in range(n)]
-        self.order = list(range(n))
-        random.Random(0).shuffle(self.order)
-        self.batches = [self.order[at : at + BATCH] for at in range(0, n - BATCH + 1, BATCH)]
-        FeatureStore(root / "ours").put_many(KEY, self.ids, self.values, recipe={"benchmark": "reads"})
-        (root / "npy").mkdir()
-        for id, row in zip(self.ids, self.values, strict=True):
-            np.save(root / "npy" / f"{id}.npy", row)
-        self.zarr = zarr.create_array(
-            root / "zarr", shape=self.values.shape, chunks=(1, 8, 768), dtype="float32", compressors=None
-        )
-        self.zarr[:] = self.values
-        self.lmdb = lmdb.open(str(root / "lmdb"), map_size=self.values.nbytes * 2 + (64 << 20))
-        with self.lmdb.begin(write=True) as transaction:
-            for id, row in zip(self.ids, self.values, strict=True):
-                transaction.put(id.encode(), row.tobytes())
-        self.transaction = self.lmdb.begin()
-        self.store = FeatureStore(root / "ours")
-        self.later()
+    def __init__(self, root: Path, n: int, dtype: Any, rounds: int) -> None:
+        self.root, self.n, self.dtype, self.rounds = root, n, dtype, rounds
+        self.values = np.random.default_rng(0).standard_normal((n, *ROW), dtype=np.float32).astype(dtype)
+        self.order = random.Random(0).sample(range(n), n)
+        self.skipped: dict[str, str] = {}
+        self.formats: dict[str, Any] = {each.name: each for each in map(self.made, [Ours, *RIVALS]) if each is not None}
+        os.sync()  # nothing is written back while reads are measured
 
-    def run(self, rounds: int) -> dict[str, Any]:
-        few = self.order[: max(1, self.n // 10)]
-        point = {
-            "memcpy": self.memcpy,
-            "featurestore, later reads": self.later,
-            "featurestore, first reads": self.first,
-            "np.load": self.np_load,
-            "LMDB": self.lmdb_get,
-            "zarr-python": lambda: [self.zarr[i] for i in few],
-        }
-        counts = {name: len(few) if name == "zarr-python" else self.n for name in point}
-        batch = {
-            "np.take": lambda: [np.take(self.values, rows, axis=0) for rows in self.batches],
-            "featurestore, later reads": self.later_batches,
-            "featurestore, first reads": self.first_batches,
-            "np.load + np.stack": lambda: [np.stack([self.load(i) for i in rows]) for rows in self.batches],
-            "LMDB": lambda: [np.stack([self.lmdb_row(i) for i in rows]) for rows in self.batches],
-            "zarr-python": lambda: [self.zarr.oindex[rows] for rows in self.batches[:3]],
-        }
-        batches = {name: 3 if name == "zarr-python" else len(self.batches) for name in batch}
-        return {
-            "point": rows_of(interleaved(point, rounds), counts, "memcpy"),
-            "batch": rows_of(interleaved(batch, rounds), batches, "np.take"),
-            "cold": rows_of(self.cold(rounds), {"featurestore": len(few), "np.load": len(few)}, "np.load"),
-        }
+    def made(self, kind: type[Format]) -> Format | None:
+        path = self.root / kind.folder
+        try:
+            if not path.exists():
+                path.mkdir()
+                kind.write(path, self.values)
+            opened = kind(path, self.n, self.dtype)
+            some = self.order[:5]
+            assert np.array_equal(opened.one(some[0]), self.values[some[0]])
+            assert np.array_equal(opened.many(some), self.values[some])
+        except ImportError as error:
+            self.skipped[kind.name] = f"{error.name} is not installed"
+            return None
+        return opened
 
-    def memcpy(self) -> None:
-        for i in self.order:
-            self.values[i].copy()
+    def opened_anew(self, kind: type[Format]) -> Format:
+        return kind(self.root / kind.folder, self.n, self.dtype)
 
-    def later(self) -> None:
-        for i in self.order:
-            self.store.get(KEY, self.ids[i])
+    def warm(self) -> list[dict[str, Any]]:
+        memory, take = Memory(self.values), Take(self.values)
+        point: dict[str, Any] = {memory.name: memory, **self.formats}
+        rows = self.measure("point", point, 1)
+        for size in BATCHES:
+            rows += self.measure(f"batch {size}", {**point, take.name: take}, size)
+        return rows + self.measure("scan", point, min(256, self.n), in_order=True)
 
-    def first(self) -> None:
-        # A new object has checked nothing yet; opening it is the price of its first read only.
-        store = FeatureStore(self.root / "ours")
-        for i in self.order:
-            store.get(KEY, self.ids[i])
+    def measure(self, access: str, readers: dict[str, Any], size: int, in_order: bool = False) -> list[dict[str, Any]]:
+        """One row for each reader: times of reading as much as fits into a round, each round at other places."""
+        order = list(range(self.n)) if in_order else self.order
+        budget = SCAN_ROUND_S if in_order else ROUND_S
+        parts = {name: Batches(order, size) for name in readers}
+        counts = {}
+        for name, reader in readers.items():
+            one = min(seconds(lambda r=reader, b=parts[name]: read(r, b.take(1))) for _ in range(3))
+            counts[name] = max(1, min(int(budget / one), self.n // size))
+        taken: dict[str, list[float]] = {name: [] for name in [*readers, f"{Ours.name}, first reads"]}
+        for _ in range(self.rounds):
+            for name, reader in readers.items():
+                wanted = parts[name].take(counts[name])
+                taken[name].append(timed(reader, wanted))
+                if name == Ours.name:
+                    # Rows are checked once per object: a new one has checked none.
+                    taken[f"{name}, first reads"].append(timed(self.opened_anew(Ours), wanted))
+        return self.rows_of(access, "warm", taken)
 
-    def load(self, i: int) -> np.ndarray:
-        return np.load(self.root / "npy" / f"{self.ids[i]}.npy")
+    def cold(self) -> list[dict[str, Any]]:
+        """Each format opened anew with its files out of the page cache."""
+        rows = []
+        kinds = [type(each) for each in self.formats.values()]
+        self.formats.clear()  # what is mapped cannot be dropped
+        gc.collect()
+        for size in (1, 64):
+            parts = Batches(self.order, size)
+            taken: dict[str, list[float]] = {kind.name: [] for kind in kinds}
+            for _ in range(self.rounds):
+                for kind in kinds:
+                    drop(self.root / kind.folder)
+                    reader = self.opened_anew(kind)
+                    taken[kind.name].append(timed(reader, parts.take(max(1, COLD // size))))
+                    del reader
+                    gc.collect()
+            rows += self.rows_of("point" if size == 1 else f"batch {size}", "cold", taken)
+        return rows
 
-    def np_load(self) -> None:
-        for i in self.order:
-            self.load(i)
+    def loaders(self) -> list[dict[str, Any]]:
+        """Whole shuffled epochs in batches of 64, workers started before the clock."""
+        from torch.utils.data import DataLoader, Dataset
 
-    def lmdb_row(self, i: int) -> np.ndarray:
-        raw = self.transaction.get(self.ids[i].encode())
-        return np.frombuffer(raw, np.float32).reshape(8, 768).copy()
+        from featurestore import FeatureStore
+        from featurestore.torch import FeatureDataset, loader
 
-    def lmdb_get(self) -> None:
-        for i in self.order:
-            self.lmdb_row(i)
+        class Files(Dataset[Any]):
+            """What people write today: np.load in __getitem__."""
 
-    def later_batches(self) -> None:
-        for rows in self.batches:
-            self.store.get_many(KEY, [self.ids[i] for i in rows])
+            def __init__(self, files: Npy) -> None:
+                self.files = files
 
-    def first_batches(self) -> None:
-        store = FeatureStore(self.root / "ours")
-        for rows in self.batches:
-            store.get_many(KEY, [self.ids[i] for i in rows])
+            def __len__(self) -> int:
+                return self.files.n
 
-    def cold(self, rounds: int) -> dict[str, list[float]]:
-        """With the files' pages dropped from the page cache before each round."""
-        few = self.order[: max(1, self.n // 10)]
+            def __getitem__(self, index: int) -> Any:
+                import torch
 
-        def dropped(folder: str, call: Callable[[], Any]) -> Callable[[], Any]:
-            for path in (self.root / folder).rglob("*"):
-                if path.is_file():
-                    fd = os.open(path, os.O_RDONLY)
-                    os.fsync(fd)
-                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-                    os.close(fd)
-            return call
+                return torch.from_numpy(self.files.one(index))
 
-        def ours() -> None:
-            store = FeatureStore(self.root / "ours")
-            for i in few:
-                store.get(KEY, self.ids[i])
+        dataset = FeatureDataset(FeatureStore(self.root / Ours.folder), KEY)
+        files = Files(self.opened_anew(Npy))  # type: ignore[arg-type]
+        epochs: dict[str, Any] = {f"{Ours.name}, own loader": loader(dataset, 64, shuffle=True)}
+        for workers in (0, 2):
+            own: Any = {"batch_size": 64, "shuffle": True, "num_workers": workers, "persistent_workers": workers > 0}
+            epochs[f"{Ours.name}, DataLoader, {workers} workers"] = DataLoader(
+                dataset, collate_fn=dataset.collate, **own
+            )
+            epochs[f"{Npy.name}, DataLoader, {workers} workers"] = DataLoader(files, **own)
 
-        def npy() -> None:
-            for i in few:
-                self.load(i)
+        def epoch(batches: Any) -> None:
+            for _ in batches:
+                pass
 
-        taken: dict[str, list[float]] = {"np.load": [], "featurestore": []}
-        for _ in range(rounds):
-            for name, folder, call in (("np.load", "npy", npy), ("featurestore", "ours", ours)):
-                taken[name] += interleaved({name: dropped(folder, call)}, 1)[name]
+        taken: dict[str, list[float]] = {name: [] for name in epochs}
+        for number in range(self.rounds + 1):
+            for name, batches in epochs.items():
+                took = seconds(lambda b=batches: epoch(b)) / self.n
+                if number:  # the first starts workers and checks rows
+                    taken[name].append(took)
+        return self.rows_of("epoch", "warm", taken)
+
+    def rows_of(self, access: str, cache: str, taken: dict[str, list[float]]) -> list[dict[str, Any]]:
+        limit = min(taken[Memory.name]) if Memory.name in taken else None
+        return [
+            {
+                "samples": self.n,
+                "dtype": np.dtype(self.dtype).name,
+                "access": access,
+                "cache": cache,
+                "read": name,
+                **{f"{key} us": value for key, value in spread(times, 1e6).items()},
+                **({} if limit is None else {"times memcpy": round(min(times) / limit, 3)}),
+            }
+            for name, times in taken.items()
+        ]
+
+
+class Batches:
+    """Batches of one order, over and over."""
+
+    def __init__(self, order: Sequence[int], size: int) -> None:
+        self.parts = [list(order[at : at + size]) for at in range(0, len(order) - size + 1, size)]
+        self.at: Iterator[int] = iter(())
+
+    def take(self, count: int) -> list[list[int]]:
+        taken = []
+        for _ in range(count):
+            number = next(self.at, None)
+            if number is None:
+                self.at = iter(range(len(self.parts)))
+                number = next(self.at)
+            taken.append(self.parts[number])
         return taken
 
 
-def rows_of(taken: dict[str, list[float]], counts: dict[str, int], unit: str) -> list[dict[str, Any]]:
-    """Microseconds per read, and the ratio of the least to the rival's least."""
-    least = min(taken[unit]) / counts[unit]
-    return [
-        {
-            "read": name,
-            **{f"{key} us": value for key, value in spread([t / counts[name] for t in times], 1e6).items()},
-            f"times {unit}": round(min(times) / counts[name] / least, 3),
-        }
-        for name, times in taken.items()
-    ]
+def read(reader: Any, wanted: list[list[int]]) -> None:
+    """Single samples one by one, batches together."""
+    if len(wanted[0]) == 1:
+        one: Callable[[int], Any] = reader.one
+        for (i,) in wanted:
+            one(i)
+    else:
+        many: Callable[[Sequence[int]], Any] = reader.many
+        for rows in wanted:
+            many(rows)
+
+
+def timed(reader: Any, wanted: list[list[int]]) -> float:
+    """Seconds per sample."""
+    return seconds(lambda: read(reader, wanted)) / (len(wanted) * len(wanted[0]))
+
+
+def drop(folder: Path) -> None:
+    """Out of the page cache; what was not written back yet would stay."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            fd = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
 
 
 if __name__ == "__main__":

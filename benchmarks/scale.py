@@ -1,6 +1,6 @@
 """Many ids and many segments: opening, look-ups, memory, listing, compaction, and bytes on disk.
 
-    python benchmarks/scale.py [--ids 1000000]          about 4 minutes and 1.5 GB of disk
+    python benchmarks/scale.py [--ids 1000000] [--quick]          about 4 minutes and 1.5 GB of disk
 
 Rows are small, (1, 64) float32, because what is measured does not depend on them; compaction and the
 bytes on disk are measured with rows of (8, 768).
@@ -9,19 +9,17 @@ Does not show: a cold page cache, network file systems.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import save, seconds, table
+from harness import options, save, scratch, seconds, table
 
 from featurestore import FeatureKey, FeatureStore
 
@@ -52,15 +50,10 @@ print(json.dumps({"ids": count, "open s": opened, "look-up us": found * 1e6, "Mi
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ids", type=int, default=1_000_000)
-    most = parser.parse_args().ids
-    root = Path(tempfile.mkdtemp(prefix="scale-"))
-    try:
-        rows = [of_ids(root, n, segments) for n, segments in shapes(most)]
+    chosen = options(__doc__, ids=(1_000_000, 10_000))
+    with scratch(chosen.dir) as root:
+        rows = [of_ids(root, n, segments) for n, segments in shapes(chosen.ids)]
         result = {"rows": rows, "compaction": compaction(root), "bytes": on_disk(root)}
-    finally:
-        shutil.rmtree(root)
     save("scale", result)
     print(table(rows))
     print(table(result["compaction"]))
@@ -69,7 +62,8 @@ def main() -> None:
 
 def shapes(most: int) -> list[tuple[int, int]]:
     """(ids, segments)."""
-    return [(n, 1) for n in (10_000, 100_000, 1_000_000) if n <= most] + [(4096 * 64, 256), (4096 * 64, 4096)]
+    many = [(4096 * 64, 256), (4096 * 64, 4096)] if most > 10_000 else [(64 * 64, 64)]
+    return [(n, 1) for n in (10_000, 100_000, 1_000_000) if n <= most] + many
 
 
 def of_ids(root: Path, n: int, segments: int) -> dict[str, Any]:
