@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -133,6 +134,27 @@ def test_a_closed_pool_starts_again() -> None:
         os.kill(first, 0)
     with pool:
         assert pool.submit(os.getpid).result() != first
+
+
+def test_a_pool_that_is_dropped_without_closing_ends_its_workers() -> None:
+    pool = DecodePool(1)
+    worker = pool.submit(os.getpid).result()
+    del pool
+    gc.collect()
+    wait_until_gone([worker])
+
+
+def test_a_pool_that_is_dropped_at_once_still_answers() -> None:
+    assert DecodePool(1).submit(os.getpid).result(timeout=60) != os.getpid()
+
+
+def test_jobs_of_a_pool_that_is_closed_are_given_up(tmp_path: Path) -> None:
+    """Nobody waits for ever."""
+    pool = DecodePool(1)
+    jobs = [pool.submit(sleep, tmp_path / "a", 600) for _ in range(3)]
+    pool.close()
+    for job in jobs:
+        assert isinstance(job.exception(timeout=10), WorkerPoolError)
 
 
 def test_a_job_that_is_cancelled_in_time_does_not_run(pool: DecodePool, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -83,26 +84,11 @@ class DecodePool:
                 f"{function.__name__} is of the main script, which workers do not run: move it to a module"
             )
         pool = self._running()
-        job = pool.schedule(_run, args=(function, *arguments), timeout=self.timeout_s)
-        answer = _Answer(job)
+        answer = _Answer(self, pool.schedule(_run, args=(function, *arguments), timeout=self.timeout_s), arguments)
         if not self._pending:
             self._moved_at = time.monotonic()
         self._pending.add(answer)
-
-        def settle(done: Future[Any]) -> None:
-            self._moved_at = time.monotonic()
-            self._pending.discard(answer)
-            # Cancelled, or given up by `_watch`.
-            if answer.done() or not answer.set_running_or_notify_cancel():
-                return
-            try:
-                answer.set_result(done.result())
-            except CancelledError:
-                answer.set_exception(WorkerPoolError("the decode workers were stopped before this job was done"))
-            except BaseException as error:  # noqa: BLE001 - whatever it was, it is handed on
-                answer.set_exception(self._explained(error, _path_among(arguments)))
-
-        job.add_done_callback(settle)
+        answer.job.add_done_callback(answer.settle)
         return answer
 
     def close(self) -> None:
@@ -110,7 +96,8 @@ class DecodePool:
         pool, self._pool = self._pool, None
         if pool is not None and self._pid == os.getpid():
             _end(pool)
-        self._pending.clear()
+        for answer in tuple(self._pending):
+            answer.give_up("the decode workers were stopped before this job was done")
 
     def _running(self) -> ProcessPool:
         if current_process().daemon:
@@ -130,20 +117,18 @@ class DecodePool:
                 self.workers, initializer=_begin, initargs=(self.memory_bytes,), context=_Context()
             )
             self._pid = os.getpid()
-            threading.Thread(target=self._watch, args=(self._pool,), daemon=True).start()
+            # Neither may keep this object alive: one that is dropped without `close` ends its workers, too.
+            weakref.finalize(self, _end_apart, self._pool).atexit = False  # pebble does it then
+            threading.Thread(target=_watch, args=(weakref.ref(self), self._pool), daemon=True).start()
         return self._pool
 
-    def _watch(self, pool: ProcessPool) -> None:
+    def _give_up_if_stalled(self, pool: ProcessPool) -> None:
         """Give up jobs that no worker takes: pebble limits the time of a job from its start only."""
-        while pool is self._pool:
-            time.sleep(WATCH_S)
-            if self._pending and time.monotonic() - self._moved_at > self.timeout_s + STALL_S:
-                self._pool = None
-                for answer in tuple(self._pending):
-                    if answer.set_running_or_notify_cancel():
-                        answer.set_exception(WorkerPoolError(f"the decode workers did not answer for {STALL_S:g} s"))
-                self._pending.clear()
-                _end(pool)
+        if self._pending and time.monotonic() - self._moved_at > self.timeout_s + STALL_S:
+            self._pool = None
+            for answer in tuple(self._pending):
+                answer.give_up(f"the decode workers did not answer for {STALL_S:g} s")
+            _end(pool)
 
     def _explained(self, error: BaseException, path: Path | None) -> BaseException:
         from pebble import ProcessExpired  # as above
@@ -170,14 +155,45 @@ class DecodePool:
 
 
 class _Answer(Future[Any]):
-    """A future whose cancellation reaches the job."""
+    """What becomes of a job.  Until that is known it keeps its pool alive, and no longer."""
 
-    def __init__(self, job: Future[Any]) -> None:
+    def __init__(self, owner: DecodePool, job: Future[Any], arguments: tuple[Any, ...]) -> None:
         super().__init__()
-        self._job = job
+        self.owner: DecodePool | None = owner
+        self.job = job
+        self.path = _path_among(arguments)
 
     def cancel(self) -> bool:
-        return super().cancel() and self._job.cancel()
+        return super().cancel() and self.job.cancel()
+
+    def settle(self, job: Future[Any]) -> None:
+        """Take over what the job gave, and say what happened to its worker."""
+        owner = self._release()
+        if owner is None:
+            return
+        try:
+            self.set_result(job.result())
+        except CancelledError:
+            self.set_exception(WorkerPoolError("the decode workers were stopped before this job was done"))
+        except BaseException as error:  # noqa: BLE001 - whatever it was, it is handed on
+            self.set_exception(owner._explained(error, self.path))
+
+    def give_up(self, why: str) -> None:
+        if self._release() is not None:
+            self.set_exception(WorkerPoolError(why))
+
+    def _release(self) -> DecodePool | None:
+        """The owner, for the first thread that asks; None for others, and when the job was cancelled."""
+        owner = self.owner
+        if owner is None:
+            return None
+        try:
+            owner._pending.remove(self)
+        except KeyError:
+            return None  # another thread was faster
+        self.owner = None
+        owner._moved_at = time.monotonic()
+        return owner if self.set_running_or_notify_cancel() else None
 
 
 def _begin(memory_bytes: int) -> None:
@@ -204,9 +220,21 @@ def _run(function: Callable[..., Any], *arguments: Any) -> Any:
         raise
 
 
+def _watch(of: weakref.ref[DecodePool], pool: ProcessPool) -> None:
+    while (alive := of()) is not None and alive._pool is pool:
+        alive._give_up_if_stalled(pool)
+        del alive
+        time.sleep(WATCH_S)
+
+
 def _end(pool: ProcessPool) -> None:
     pool.stop()  # type: ignore[no-untyped-call]
     pool.join()
+
+
+def _end_apart(pool: ProcessPool) -> None:
+    """The last reference may go in a thread of the pool, which cannot wait for itself."""
+    threading.Thread(target=_end, args=(pool,)).start()
 
 
 def _path_among(arguments: tuple[Any, ...]) -> Path | None:
