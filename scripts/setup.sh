@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-needed_gb=10    # 6.5 in .venv, and the wheels while they are unpacked
+needed_gb=10    # 7 in .venv, and the wheels while they are unpacked
 
 fail() {
     printf '%s\n' "$@" >&2
@@ -53,7 +53,7 @@ if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
     "$python" -m venv .venv
 fi
 
-echo "Installing the pinned packages into .venv; the first time this takes some minutes and 6.5 GB." >&2
+echo "Installing the pinned packages into .venv; the first time this takes some minutes and 7 GB." >&2
 # An empty PIP_CONSTRAINT switches off a constraint of the user's own pip settings, which could contradict ours.
 PIP_CONSTRAINT='' .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --constraint constraints.txt --editable '.[all,dev]' ||
