@@ -13,12 +13,13 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptSegmentError
+from featurestore.errors import ConfigError, CorruptSegmentError
 from featurestore.reader import BadRowError, Reader, Segment, id_digest
 from featurestore.recipe import Recipe
 from featurestore.segment import Place, Rows, commit, encode_line, explain, fsync_dir
@@ -26,7 +27,9 @@ from featurestore.segment import Place, Rows, commit, encode_line, explain, fsyn
 GRACE_S = 900.0  # how long a replaced segment stays for readers that opened before
 MAX_BYTES = 1 << 30  # of one segment
 MAX_SEGMENTS = 256  # above this extract compacts at its end
+CODECS = {"none": None, "zstd": "zstd"}
 _BLOCK_ROWS = 256
+_UNTOUCHED = "nothing was replaced; run `fstore verify --full --repair` first"
 _DIGEST = np.dtype([("hi", ">u8"), ("lo", ">u8")])
 
 Kept = tuple[Segment, int, dict[str, Any]]  # segment, row, line
@@ -37,37 +40,50 @@ def rewrite(place: Place, recipe: Recipe, reader: Reader, drop: Collection[str],
     # In the machine's byte order: numpy.isin takes no other.
     wanted = np.frombuffer(b"".join(map(id_digest, drop)), _DIGEST)["hi"].astype(np.uint64)
     affected = [s for s in reader.segments if np.isin(wanted, s.records()["hi"].astype(np.uint64)).any()]
+    for segment in affected:
+        if segment.name in reader.problems:
+            raise CorruptSegmentError(f"{reader.problems[segment.name]}; {_UNTOUCHED}")
     survivors = [(segment, row, line) for line, segment, row in reader.rows(affected) if line["id"] not in drop]
-    _replace(place, recipe, reader, affected, survivors, new)
+    codec = affected[0].codec if affected else None
+    _replace(place, recipe, reader, affected, survivors, new, codec)
 
 
 def compact(place: Place, recipe: Recipe, reader: Reader, codec: str | None = None) -> int:
-    """Merge segments into as few as fit; how many were merged.
+    """Merge segments into as few as fit; how many were merged.  `codec` is one of CODECS, or None to keep each one's.
 
     Only rows that are visible are taken: each id is then in one segment only, and which of two
-    copies counts does not depend on the order of names any more.
+    copies counts does not depend on the order of names any more.  Damaged segments are left alone.
     """
-    by_shape: dict[tuple[int, int], list[Segment]] = {}
+    if codec is not None and codec not in CODECS:
+        raise ConfigError(f"codec {codec!r} is not one of: {', '.join(CODECS)}")
+    alike: dict[tuple[Any, ...], list[Segment]] = {}
     for segment in reader.segments:
-        by_shape.setdefault(segment.shape, []).append(segment)
-    groups: list[list[Segment]] = []
-    for same in by_shape.values():
-        size = MAX_BYTES
-        for segment in same:
-            if size + segment.n * segment.pitch > MAX_BYTES:
-                groups.append([])
-                size = 0
-            groups[-1].append(segment)
-            size += segment.n * segment.pitch
-    todo = [group for group in groups if len(group) > 1 or group[0].codec != codec]
-    chosen = {segment: number for number, group in enumerate(todo) for segment in group}
-    kept: list[list[Kept]] = [[] for _ in todo]
-    if todo:
-        for line, segment, row in reader.rows(list(chosen)):
-            kept[chosen[segment]].append((segment, row, line))
-    for group, survivors in zip(todo, kept, strict=True):
-        _replace(place, recipe, reader, group, survivors, codec=codec)
-    return sum(map(len, todo))
+        if segment.name not in reader.problems:
+            target = segment.codec if codec is None else CODECS[codec]
+            alike.setdefault((segment.shape, target), []).append(segment)
+    count = 0
+    for (_, target), segments in alike.items():
+        for group in _fitting(segments):
+            if len(group) > 1 or group[0].codec != target:
+                # One group after the other: the lines of all might not fit in memory.
+                survivors = [(segment, row, line) for line, segment, row in reader.rows(group)]
+                _replace(place, recipe, reader, group, survivors, (), target)
+                count += len(group)
+    return count
+
+
+def _fitting(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Runs of segments that make one of at most MAX_BYTES."""
+    group: list[Segment] = []
+    size = 0
+    for segment in segments:
+        if group and size + segment.n * segment.pitch > MAX_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(segment)
+        size += segment.n * segment.pitch
+    if group:
+        yield group
 
 
 def quarantine(place: Place, recipe: Recipe, reader: Reader) -> list[str]:
@@ -76,7 +92,7 @@ def quarantine(place: Place, recipe: Recipe, reader: Reader) -> list[str]:
     damaged = sorted(reader.problems)
     partly = [segment for segment in reader.segments if segment.name in damaged]
     if partly:
-        _replace(place, recipe, reader, partly, list(_sound_rows(reader, partly)))
+        _replace(place, recipe, reader, partly, list(_sound_rows(reader, partly)), (), partly[0].codec)
     # What a damaged one replaced goes first: it would count again.
     moved = [name for names in (sorted(reader.replaced_by_damaged), damaged) for name in _set_aside(place, names)]
     reader.refresh(force=True)
@@ -109,7 +125,7 @@ def gc(place: Place, reader: Reader, grace_s: float = GRACE_S) -> int:
     for entry in os.scandir(staged) if staged.is_dir() else ():
         # A writer may be at work on what is young, whatever grace readers are given.
         wait_s = grace_s if entry.name.startswith("gc-") else max(grace_s, GRACE_S)
-        if now - entry.stat(follow_symlinks=False).st_mtime >= wait_s:
+        if now - _touched(entry.path) >= wait_s:
             _remove_tree(entry.path)
             count += 1
     return count
@@ -138,8 +154,8 @@ def _replace(
     reader: Reader,
     old: Sequence[Segment],
     survivors: Sequence[Kept],
-    new: Sequence[Rows] = (),
-    codec: str | None = None,
+    new: Sequence[Rows],
+    codec: str | None,
 ) -> None:
     on_disk = {segment.name: segment for segment in [*reader.replaced, *reader.segments]}
     names = {segment.name for segment in old}
@@ -210,9 +226,7 @@ class _Blocks:
                 try:
                     segment.read_rows([row], [out])
                 except BadRowError as error:
-                    raise CorruptSegmentError(
-                        f"{error}; nothing was replaced; run `fstore verify --full --repair` first"
-                    ) from error
+                    raise CorruptSegmentError(f"{error}; {_UNTOUCHED}") from error
             yield block
 
 
@@ -250,6 +264,15 @@ def _mtime(place: Place, name: str) -> float:
         return time.time()
 
 
+def _touched(path: str) -> float:
+    """When a file, or anything in a directory, was last written; now where its writer just moved it into place."""
+    try:
+        inside = [entry.path for entry in os.scandir(path)] if os.path.isdir(path) else []
+        return max(os.stat(one, follow_symlinks=False).st_mtime for one in (path, *inside))
+    except FileNotFoundError:
+        return time.time()
+
+
 def _remove(place: Place, names: Collection[str]) -> int:
     """Out of sight by a rename, which is atomic; only then file by file."""
     if not names:
@@ -274,4 +297,4 @@ def _remove_tree(path: str) -> None:
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
-        os.unlink(path)
+        Path(path).unlink(missing_ok=True)

@@ -144,3 +144,12 @@ def test_a_listing_that_stays_behind_does_not_keep_a_reader_for_ever(
     lagging = lambda path: [*list_now(path), *([ghost] if str(path).endswith("segments") else [])]  # noqa: E731
     monkeypatch.setattr(os, "scandir", lagging)
     np.testing.assert_array_equal(FeatureStore(tmp_path).get(KEY, "a"), ROW)
+
+
+def test_a_recipe_whose_rows_were_all_deleted_is_compacted(tmp_path: Path) -> None:
+    """IndexError, for a segment of no rows starts no group."""
+    store = FeatureStore(tmp_path)
+    store.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
+    store.delete(KEY, ["a"])
+    assert store.compact(KEY) == 0
+    assert store.ids(KEY) == []

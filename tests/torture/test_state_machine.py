@@ -1,0 +1,289 @@
+"""Any sequence of operations, against a dict: hypothesis looks for one after which they differ."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from mutants import mutant
+from oracle import ALL, KEY, RECIPE, SECOND_RECIPE, value
+
+from featurestore import Failure, Features, FeatureStore, Recipe, replacement
+from featurestore.errors import ExistsError, FailedSampleError, FailedSamplesError, MissingFeatureError
+from featurestore.key import FeatureKey
+from featurestore.verify import verify
+
+Place = tuple[FeatureKey, Recipe]
+PLACES: list[Place] = [(KEY, RECIPE), (KEY, SECOND_RECIPE), (ALL, RECIPE)]
+IDS = ["a", "b", "-rf", "../../etc/passwd", "a/b", "é", "e\u0301", "x" * 512]
+
+places = st.sampled_from(PLACES)
+ids = st.lists(st.sampled_from(IDS), min_size=1, max_size=5)
+unique_ids = st.lists(st.sampled_from(IDS), min_size=1, max_size=5, unique=True)
+handles = st.sampled_from([0, 1])
+
+
+class Making:
+    """A compute of one recipe.  Ids in `broken` fail for good."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.own = recipe
+        self.broken: set[str] = set()
+        self.version = 0
+
+    def recipe(self, key: FeatureKey) -> Recipe:
+        return self.own
+
+    def __call__(self, key: FeatureKey, ids: Sequence[str]) -> Iterator[tuple[str, Features | Failure]]:
+        for id in reversed(ids):
+            if id in self.broken:
+                yield id, Failure("media", "made to fail")
+            else:
+                yield id, Features(value(id, self.version, key), provenance={"version": self.version})
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Two store objects on one directory; `model` is what they must answer.
+
+    What one does the other sees after refresh, or at the listing of a miss: until then it may answer
+    as things were at any time since it last looked.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(prefix="torture-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        self.model: dict[Place, dict[str, int]] = {place: {} for place in PLACES}
+        self.failed: dict[Place, set[str]] = {place: set() for place in PLACES}
+        self.stores = [FeatureStore(self.root), FeatureStore(self.root, memory_bytes=1_000)]
+        self.history: list[dict[tuple[Place, str], set[int]]] = [{}, {}]
+        self.version = 0
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.root)
+
+    def became(self, by: int, place: Place, changes: dict[str, int]) -> None:
+        for handle, seen in enumerate(self.history):
+            for id, version in changes.items():
+                if handle != by:
+                    seen.setdefault((place, id), {self.model[place].get(id, 0)}).add(version)
+                else:
+                    seen.pop((place, id), None)
+        self.model[place].update(changes)
+        self.failed[place] -= {id for id, version in changes.items() if version}
+
+    def may_answer(self, handle: int, place: Place, id: str) -> set[int]:
+        return self.history[handle].get((place, id), set()) | {self.model[place].get(id, 0)}
+
+    # -- changing ------------------------------------------------------------------------------
+
+    @rule(handle=handles, place=places, ids=unique_ids, overwrite=st.booleans())
+    def put(self, handle: int, place: Place, ids: list[str], overwrite: bool) -> None:
+        key, recipe = place
+        self.version += 1
+        values = [value(id, self.version, key) for id in ids]
+        notes = [{"version": self.version} for _ in ids]
+        put = lambda: self.stores[handle].put_many(  # noqa: E731
+            key, ids, values, recipe=recipe, provenance=notes, overwrite=overwrite
+        )
+        stored = [id for id in ids if self.model[place].get(id)]
+        if stored and not overwrite:
+            with pytest.raises(ExistsError, match="overwrite=True"):
+                put()
+            return
+        assert put() == len(ids) - len(stored)
+        self.became(handle, place, dict.fromkeys(ids, self.version))
+
+    @rule(handle=handles, place=places, id=st.sampled_from(IDS))
+    def put_the_same_again(self, handle: int, place: Place, id: str) -> None:
+        key, recipe = place
+        version = self.model[place].get(id)
+        if version:
+            put = self.stores[handle].put_many
+            assert put(key, [id], [value(id, version, key)], recipe=recipe, provenance=[{"version": 0}]) == 0
+
+    @rule(handle=handles, place=places, ids=ids)
+    def delete(self, handle: int, place: Place, ids: list[str]) -> None:
+        if not self.model[place]:
+            return
+        stored = {id for id in ids if self.model[place].get(id)}
+        assert self.stores[handle].delete(place[0], ids, recipe=place[1].fingerprint) == len(stored)
+        self.became(handle, place, dict.fromkeys(stored, 0))
+
+    @rule(handle=handles, place=places, codec=st.sampled_from([None, "zstd"]), grace_s=st.sampled_from([0, 900]))
+    def compact(self, handle: int, place: Place, codec: str | None, grace_s: float) -> None:
+        if self.model[place]:
+            self.shelf(handle, place).compact(codec, grace_s)
+
+    @rule(handle=handles, place=places)
+    def gc(self, handle: int, place: Place) -> None:
+        if self.model[place]:
+            self.shelf(handle, place).gc(0)
+
+    @rule(place=places, ids=unique_ids, broken=st.sets(st.sampled_from(IDS), max_size=2))
+    def compute(self, place: Place, ids: list[str], broken: set[str]) -> None:
+        """Misses are made and kept, and failures recorded; what is stored is not made again."""
+        key, recipe = place
+        self.version += 1
+        making = Making(recipe)
+        making.broken, making.version = broken, self.version
+        store = FeatureStore(self.root, compute=making)
+        for id in ids:
+            version = self.model[place].get(id, 0)
+            if not version and (id in broken or id in self.failed[place]):
+                with pytest.raises(FailedSampleError, match="made to fail"):
+                    store.get(key, id)
+                self.failed[place].add(id)
+                self.model[place].setdefault(id, 0)
+                continue
+            np.testing.assert_array_equal(store.get(key, id), value(id, version or self.version, key))
+            if not version:
+                self.became(-1, place, {id: self.version})
+
+    @rule(place=places, ids=ids)
+    def retry(self, place: Place, ids: list[str]) -> None:
+        if self.model[place]:
+            cleared = self.shelf(0, place).failures.clear(ids)
+            assert cleared == len(self.failed[place] & set(ids))
+            self.failed[place] -= set(ids)
+
+    @rule(handle=handles)
+    def refresh(self, handle: int) -> None:
+        self.stores[handle].refresh()
+        self.history[handle].clear()
+
+    @rule(handle=handles)
+    def reopen(self, handle: int) -> None:
+        self.stores[handle] = FeatureStore(self.root, memory_bytes=1_000 * handle)
+        self.history[handle].clear()
+
+    @rule(handle=handles)
+    def pickle(self, handle: int) -> None:
+        self.stores[handle] = pickle.loads(pickle.dumps(self.stores[handle]))
+        self.history[handle].clear()
+
+    # -- asking --------------------------------------------------------------------------------
+
+    @rule(handle=handles, place=places, id=st.sampled_from(IDS))
+    def get(self, handle: int, place: Place, id: str) -> None:
+        key, recipe = place
+        allowed = self.may_answer(handle, place, id)
+        if not self.model[place]:
+            return
+        try:
+            features = self.stores[handle].get_features(key, id, recipe=recipe.fingerprint)
+            values = self.stores[handle].get(key, id, recipe=recipe.fingerprint)
+        except MissingFeatureError:
+            assert 0 in allowed
+            return
+        except FailedSampleError:
+            assert 0 in allowed
+            assert id in self.failed[place]
+            return
+        assert features.provenance is not None
+        assert features.provenance["version"] in allowed
+        assert any(np.array_equal(values, value(id, version, key)) for version in allowed if version)
+        assert np.array_equal(features.values, value(id, features.provenance["version"], key))
+        values[:] = np.nan  # ours: nobody else sees it
+
+    @rule(handle=handles, place=places, ids=ids)
+    def get_many(self, handle: int, place: Place, ids: list[str]) -> None:
+        key, recipe = place
+        if not self.model[place]:
+            return
+        allowed = [self.may_answer(handle, place, id) for id in ids]
+        try:
+            batch: Any = self.stores[handle].get_many(key, ids, recipe=recipe.fingerprint)
+        except MissingFeatureError:
+            assert any(0 in versions for versions in allowed)
+            return
+        except FailedSamplesError as error:
+            failures = error.failures
+            batch = None
+        if batch is None:
+            assert set(failures) <= self.failed[place] & set(ids)
+            return
+        for values, id, versions in zip(batch, ids, allowed, strict=True):
+            assert any(np.array_equal(values, value(id, version, key)) for version in versions if version)
+
+    @rule(place=places)
+    def look(self, place: Place) -> None:
+        """Everything, by a new object."""
+        key, recipe = place
+        store = FeatureStore(self.root)
+        stored = {id: version for id, version in self.model[place].items() if version}
+        if self.model[place]:
+            assert store.ids(key, recipe=recipe.fingerprint) == sorted(stored)
+            assert store.missing(key, IDS, recipe=recipe.fingerprint) == [id for id in IDS if id not in stored]
+            assert set(self.shelf(0, place).failures.all()) == self.failed[place]
+        for id, version in stored.items():
+            np.testing.assert_array_equal(store.get(key, id, recipe=recipe.fingerprint), value(id, version, key))
+
+    @rule()
+    def verify(self) -> None:
+        assert [str(finding) for finding in verify(self.root, full=True).findings] == []
+
+    @invariant()
+    def nothing_is_damaged(self) -> None:
+        for handle in range(len(self.stores)):
+            for place in PLACES:
+                if self.model[place]:
+                    assert self.shelf(handle, place).reader.problems == {}
+
+    def shelf(self, handle: int, place: Place) -> Any:
+        return self.stores[handle].shelf(place[0], recipe=place[1].fingerprint)
+
+
+def search(examples: int, steps: int) -> None:
+    how = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(StoreMachine, settings=how)
+
+
+@pytest.mark.timeout(0)
+def test_a_store_is_a_dict(long_run: bool, rounds: Any, figures: dict[str, Any]) -> None:
+    examples, steps = rounds(500, 20_000), 40
+    search(examples, steps)
+    figures["any operations against a dict"] = {"sequences": examples, "operations": examples * steps, "differ": 0}
+
+
+MUTANTS = {
+    "the last copy counts": lambda: mutant(
+        replacement._replace,
+        "time_ns = int(min(segment.name for segment in old)[:20]) if old else None",
+        "time_ns = None",
+    ),
+    "replaces is not transitive": lambda: mutant(
+        replacement._replace, "for name in segment.replaces if name in on_disk", "for name in ()"
+    ),
+    "a merge takes rows that do not count": lambda: mutant(
+        replacement.compact, "for line, segment, row in reader.rows(list(chosen)):",
+        "for line, segment, row in ((n, s, i) for s in chosen for i, n in enumerate(s.lines())):",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_store_that_is_not_a_dict_is_caught(name: str, figures: dict[str, Any]) -> None:
+    with MUTANTS[name](), pytest.raises(Exception):  # noqa: B017 - whatever is met first
+        search(300, 40)
+    figures.setdefault("mutants caught", []).append(f"state machine: {name}")
