@@ -24,10 +24,8 @@ check: setup  ## lint and types
 torture: setup  ## the torture tests in their long version (hours)
 	$(PYTEST) tests/torture --long --timeout 0
 
-bench: setup  ## every benchmark; results go to benchmarks/results
-	@for program in $$(grep -l __main__ benchmarks/*.py); do \
-		echo "== $$program"; $(PYTHON) "$$program" || exit; \
-	done
+bench: setup  ## every benchmark and docs/benchmarks.md, half an hour; ARGS=--quick: three minutes
+	@$(PYTHON) benchmarks/run.py $(ARGS)
 
 clean:    ## remove what make has made, .venv included
 	rm -rf .venv demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

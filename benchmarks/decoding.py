@@ -1,18 +1,16 @@
 """Decoding one clip against its bound, and handing pictures from a worker to the program.
 
-    python benchmarks/decoding.py [--rounds 9]                                         about 1 minute
+    python benchmarks/decoding.py [--rounds 9] [--quick]                               about 1 minute
 
 The clip is 5 s of 720p h264 with one keyframe, made in code; `uniform/8` needs all of it, and a tight
 group of frames in the middle a half.  The bound is what cannot be avoided: decoding what other frames are
 predicted from, up to the last frame asked for, and eight pictures through libavfilter's scale.  CPU
-seconds, because the bound is on one thread.  Does not show: other codecs, a slow disk.
+seconds, because the bound is on one thread.
+Does not show: other codecs, a slow disk.
 """
 
 from __future__ import annotations
 
-import argparse
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing import shared_memory
@@ -23,7 +21,7 @@ import av
 import numpy as np
 from clips import write_clip
 from handing import PICTURES, pictures, pictures_in_shared_memory
-from harness import save, spread, table
+from harness import options, save, scratch, spread, table
 from numpy.typing import NDArray
 
 from featurestore.media import DecodePool, decode_frames, index_video
@@ -34,11 +32,9 @@ from featurestore.media.video import VideoIndex
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
-    root = Path(tempfile.mkdtemp(prefix="decoding-"))
-    try:
+    chosen = options(__doc__, rounds=(9, 1))
+    rounds = chosen.rounds
+    with scratch(chosen.dir) as root:
         write_clip(root / "clip.mp4", 5.0, 0)
         index = index_video(root / "clip.mp4")
         cases = {
@@ -48,8 +44,6 @@ def main() -> None:
         rows = [row for name, asked in cases.items() for row in against_bound(name, index, asked, rounds)]
         rows += before_decoding(index, rounds)
         handed = hand_over(10 * rounds)
-    finally:
-        shutil.rmtree(root)
     save("decoding", {"rounds": rounds, "frames": index.total, "rows": rows, "handed_over": handed})
     print(table(rows))
     print()

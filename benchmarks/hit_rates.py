@@ -3,9 +3,9 @@
     python benchmarks/hit_rates.py [--samples 600] [--quick]          about 4 minutes
 
 Memory budgets are measured on the real tier of a real store: every trace is read through `FeatureStore.get`,
-and the hits are those of its counters.  Belady's optimum, which knows the future, is the limit.  Disk budgets
-are simulated on the same traces (one store has no budget of its own) and say how much work an incomplete
-disk cache saves, at the cost of a miss that `extraction.json` measured.
+and the hits are those of its counters.  Belady's optimum, which knows the future, is the limit.  `render.py`
+also says what the same hit rates would save were the budget one of disk, at the cost of a miss that
+`extraction.json` has; that is simulated, because a store has no budget of its own.
 Does not show: a network file system, where a memory hit saves most; on a local disk the page cache is as
 good, and the column `us per read` says so.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import heapq
-import json
 import random
 import shutil
 import time
@@ -27,7 +26,7 @@ import diskcache
 import joblib
 import numpy as np
 from cachetools import LFUCache
-from harness import RESULTS, options, save, scratch, table
+from harness import options, save, scratch, table
 
 from featurestore import FeatureKey, FeatureStore
 from featurestore.eviction import POLICIES, policy_named
@@ -36,6 +35,7 @@ ROW_BYTES = 8 * 768 * 4
 BUDGETS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 UNIFORM = FeatureKey("bench", "frame", "CLIP_VIT_LARGE", "uniform", 8)
 PEAK = FeatureKey("bench", "frame", "CLIP_VIT_LARGE", "emotion_peak", 8)
+LONGER = FeatureKey("bench", "frame", "CLIP_VIT_LARGE", "uniform", 16)
 Trace = list[tuple[FeatureKey, int]]
 
 
@@ -60,7 +60,13 @@ def traces(n: int) -> dict[str, Trace]:
         "curriculum": easy_first,
         "three jobs": [access for together in zip(*jobs, strict=True) for access in together],
         "sampler switch": [access for key in (UNIFORM, PEAK) for _ in range(3) for access in shuffled(key)],
+        "8 to 16 frames": [access for key in (UNIFORM, LONGER) for _ in range(3) for access in shuffled(key)],
     }
+
+
+def size_of(key: FeatureKey) -> int:
+    """Bytes of a row."""
+    return ROW_BYTES * int(key.n_frames) // 8
 
 
 class Lfu:
@@ -84,10 +90,12 @@ class Lfu:
         return place
 
 
-def belady(trace: Trace, room: int) -> int:
-    """Hits of the policy that knows the future: what is needed last leaves, and what is never needed does not enter."""
-    if room == 0:
-        return 0
+def belady(trace: Trace, budget: int) -> int:
+    """Hits of the policy that knows the future: what is needed last leaves, and what is needed later still stays out.
+
+    The optimum where all rows have one size; else close to it.
+    """
+    used = 0
     uses: dict[Hashable, list[int]] = {}
     for at in range(len(trace) - 1, -1, -1):
         uses.setdefault(trace[at], []).append(at)
@@ -99,17 +107,20 @@ def belady(trace: Trace, room: int) -> int:
         following = uses[access][-1] if uses[access] else len(trace) + at
         if access in kept:
             hits += 1
-        elif len(kept) >= room:
-            while True:
+        else:
+            size = size_of(access[0])
+            while used + size > budget and heap:
                 when, number = heap[0]
                 victim = trace[number]
                 if kept.get(victim) == -when:
-                    break
+                    if -when <= following:
+                        break
+                    del kept[victim]
+                    used -= size_of(victim[0])
                 heapq.heappop(heap)
-            if -when <= following:
+            if used + size > budget:
                 continue
-            heapq.heappop(heap)
-            del kept[victim]
+            used += size
         kept[access] = following
         heapq.heappush(heap, (-following, at))
     return hits
@@ -141,10 +152,11 @@ def rivals(root: Path, trace: Trace, budget: int) -> dict[str, tuple[float, floa
         misses = 0
         start = time.perf_counter()
         for key, i in trace:
-            get(key.sampling, i)
+            get(folder_of(key), i)
         return 1 - misses / len(trace), (time.perf_counter() - start) / len(trace) * 1e6
 
-    results = {"functools.lru_cache": timed(functools.lru_cache(maxsize=budget // ROW_BYTES)(load))}
+    row_bytes = max(size_of(key) for key, _ in trace)  # it counts rows, not bytes
+    results = {"functools.lru_cache": timed(functools.lru_cache(maxsize=budget // row_bytes)(load))}
     with diskcache.Cache(
         str(root / "diskcache"), size_limit=budget, eviction_policy="least-recently-used", cull_limit=10
     ) as cache:
@@ -175,7 +187,7 @@ def joblib_once(root: Path, trace: Trace) -> tuple[float, float]:
     cached = memory.cache(load)
     start = time.perf_counter()
     for key, i in trace:
-        cached(key.sampling, i)
+        cached(folder_of(key), i)
     taken = (time.perf_counter() - start) / len(trace) * 1e6
     shutil.rmtree(root / "joblib")
     return 1 - calls / len(trace), taken
@@ -187,27 +199,31 @@ def main() -> None:
     with scratch(chosen.dir) as root:
         fill(root, n)
         rows = run(root, n)
-    result = {"samples": n, "mean": mean_rates(rows), "rows": rows, "simulated_disk": simulated_disk(rows)}
+    result = {"samples": n, "mean": mean_rates(rows), "rows": rows}
     save("hit_rates", result)
     print(table([row for row in rows if row["budget %"] in (10, 50)]))
 
 
 def fill(root: Path, n: int) -> None:
     """A store and a folder of .npy files with the same rows under both keys."""
-    values = np.random.default_rng(0).standard_normal((n, 8, 768), dtype=np.float32)
     ids = [f"s{i}" for i in range(n)]
-    for key in (UNIFORM, PEAK):
+    for key in (UNIFORM, PEAK, LONGER):
+        values = np.random.default_rng(0).standard_normal((n, int(key.n_frames), 768), dtype=np.float32)
         FeatureStore(root / "store").put_many(key, ids, values, recipe={"benchmark": "hit_rates"})
-        (root / "npy" / key.sampling).mkdir(parents=True)
+        (root / "npy" / folder_of(key)).mkdir(parents=True)
         for id, row in zip(ids, values, strict=True):
-            np.save(root / "npy" / key.sampling / f"{id}.npy", row)
+            np.save(root / "npy" / folder_of(key) / f"{id}.npy", row)
+
+
+def folder_of(key: FeatureKey) -> str:
+    return f"{key.sampling}_{key.n_frames}"
 
 
 def run(root: Path, n: int) -> list[dict[str, Any]]:
     """One row for each trace, budget and policy or rival."""
     rows: list[dict[str, Any]] = []
     for name, trace in traces(n).items():
-        size = n * ROW_BYTES * len({key for key, _ in trace})
+        size = n * sum(map(size_of, {key for key, _ in trace}))
 
         def row(share: float, policy: str, rate: float, taken: float | None, name: str = name) -> None:
             rows.append(
@@ -224,30 +240,12 @@ def run(root: Path, n: int) -> list[dict[str, Any]]:
             budget = int(share * size)
             for policy in [*POLICIES, "lfu"]:
                 row(share, policy, *through_the_tier(root / "store", trace, budget, policy))
-            row(share, "Belady (limit)", belady(trace, budget // ROW_BYTES) / len(trace), None)
+            row(share, "Belady (limit)", belady(trace, budget) / len(trace), None)
             for rival, result in rivals(root, trace, budget).items():
                 row(share, rival, *result)
         row(1.0, "joblib.Memory", *joblib_once(root, trace[: 2 * n]))
         row(0.0, "no memory tier", *through_the_tier(root / "store", trace, 0, "lru"))
     return rows
-
-
-def simulated_disk(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Seconds of decode and encode saved per 1,000 reads, were the budget one of disk: simulated from the hit rates."""
-    try:
-        measured = json.loads((RESULTS / "extraction.json").read_text())
-        rates = {row["what"]: row for row in measured["rows"]}
-        miss_s = 1 / rates["extract, ViT-B-32 on the CPU"]["clips/s"]
-    except (OSError, KeyError):
-        return []
-    chosen = [row for row in rows if row["policy"] in ("bip", "lru", "pinned", "Belady (limit)")]
-    return [
-        {
-            **{name: row[name] for name in ("trace", "budget %", "policy")},
-            "saved s per 1000": round(1000 * row["hit rate"] * miss_s),
-        }
-        for row in chosen
-    ]
 
 
 def mean_rates(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What the loop of `affect-infer run` costs besides the language model, and what generating in batches gains.
 
-    python benchmarks/inference_loop.py [--samples 2000] [--rounds 5]          about 5 minutes
+    python benchmarks/inference_loop.py [--samples 2000] [--rounds 5] [--quick]          about 2 minutes
 
 Part 1: everything is stored, and a stub stands for the language model: one step whose likeliest token ends the answer.
 The rest is real: store reads, prompts, tokenizing, fusion heads, splicing, post-processing, one JSON line written per
@@ -11,19 +11,17 @@ Does not show: encoders, decoding, heads of true width (3584), a GPU. Random wei
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import pstats
-import shutil
 import statistics
-import tempfile
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from harness import save, table
+from harness import options, save, scratch, table
 
 from affect_infer.config import POLICIES, Settings, Task
 from affect_infer.generate import Sampling
@@ -46,22 +44,16 @@ KEYS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--profile", action="store_true", help="show where the loop spends its time, and stop")
-    arguments = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="inference-"))
-    try:
-        if arguments.profile:
-            profile(root, arguments.samples)
-            return
-        rows = [*loop(root, arguments.samples, arguments.rounds), *batches(root, arguments.rounds)]
+    if "--profile" in sys.argv:  # shows where the loop spends its time, and stops
+        with scratch() as root:
+            profile(root, 2000)
+        return
+    chosen = options(__doc__, samples=(2000, 100), rounds=(5, 1))
+    with scratch(chosen.dir) as root:
+        rows = [*loop(root, chosen.samples, chosen.rounds), *batches(root, chosen.rounds)]
         rows.append({"what": "batched against one by one on a GPU", "value": "not measured", "target": ">= 8x"})
         rows.append({"what": "feature preparation on a GPU, hybrid mode", "value": "not measured", "target": "<= 5 %"})
-    finally:
-        shutil.rmtree(root)
-    save("inference_loop", {"samples": arguments.samples, "rounds": arguments.rounds, "rows": rows})
+    save("inference_loop", {"samples": chosen.samples, "rounds": chosen.rounds, "rows": rows})
     print(table(rows))
 
 
@@ -126,9 +118,11 @@ def loop(root: Path, samples: int, rounds: int) -> list[dict[str, Any]]:
     # The first round reads cold checksums and warms torch up.
     times = sorted(totals[1:])
     return [
-        {"what": f"loop over a stub, {samples} samples, all stored", "value": f"{statistics.median(times):.3f} ms a sample",
+        {"what": f"loop over a stub, {samples} samples, all stored",
+         "value": f"{statistics.median(times):.3f} ms a sample",
          "spread": f"{times[0]:.3f} to {times[-1]:.3f}", "target": "<= 0.3 ms"},
-        {"what": "  of which tokenizing, heads, splice, clean-up", "value": f"{statistics.median(answering[1:]):.3f} ms"},
+        {"what": "  of which tokenizing, heads, splice, clean-up",
+         "value": f"{statistics.median(answering[1:]):.3f} ms"},
     ]  # fmt: skip
 
 
@@ -163,7 +157,8 @@ def batches(root: Path, rounds: int) -> list[dict[str, Any]]:
     median = {size: statistics.median(taken) for size, taken in times.items()}
     same = seconds(1)[1] == seconds(8)[1]
     rows = [
-        {"what": f"Qwen2 4 layers, 256 wide, fp32, CPU, batch {size}", "value": f"{len(requests) / taken:.1f} samples/s",
+        {"what": f"Qwen2 4 layers, 256 wide, fp32, CPU, batch {size}",
+         "value": f"{len(requests) / taken:.1f} samples/s",
          "spread": f"{len(requests) / max(times[size]):.1f} to {len(requests) / min(times[size]):.1f}"}
         for size, taken in median.items()
     ]  # fmt: skip

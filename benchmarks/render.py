@@ -1,0 +1,275 @@
+"""Write docs/benchmarks.md and its charts from the committed results; no number on the page is typed by hand.
+
+python benchmarks/render.py [--results DIR] [--page FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from charts import draw
+from targets import TARGETS, find, most_samples
+
+HERE = Path(__file__).parent
+Row = Mapping[str, Any]
+
+CAVEATS = """\
+* All of it ran on one virtual machine, with the page cache warm unless a table says cold, on a local disk, and with
+  nothing but generated data: random numbers, drawn clips, random weights. Reading, decoding and encoding do not care
+  what the numbers are; the answers of a language model do, and none are judged here.
+* The two cores were shared with other programs; the load is below. Seconds may be twice what a quiet machine needs.
+  Ratios hold better, because rivals took turns, and so targets are ratios wherever they can be.
+* How long an fsync and a read of a cold file take is the disk's affair. Yours differs, and so will those rows.
+* There was no GPU. What needs one says "not measured".
+* Nothing here says how good a result becomes, only how fast it is there.
+"""
+
+TITLES = {
+    "reads": "Reading",
+    "hit_rates": "Hit rates of the memory tier",
+    "writes": "Writing",
+    "scale": "Many samples, many segments",
+    "extraction": "From videos to features",
+    "decoding": "Decoding alone",
+    "inference_modes": "The guide's table, told honestly",
+    "inference_loop": "The inference loop",
+    "startup": "Starting",
+    "importing": "Import of `.npy` folders",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "benchmarks.md")
+    chosen = parser.parse_args()
+    results = read_results(chosen.results)
+    charts = draw(results, chosen.page.with_suffix(""))
+    chosen.page.write_text(page(results, charts, chosen.page.stem))
+    print(chosen.page)
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """{name: what a benchmark saved}, in the order of the page."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {name: found[name] for name in [*TITLES, *found] if name in found}
+
+
+def page(results: Mapping[str, Any], charts: Mapping[str, Sequence[str]], folder: str) -> str:
+    """The whole text."""
+    parts = [
+        "# Benchmarks",
+        "*Made by `benchmarks/render.py` from `benchmarks/results/*.json`; to change a number, measure it:*",
+        "```sh\nmake bench                             # everything, under half an hour\n"
+        "python benchmarks/run.py --quick       # does it all run, three minutes\n```",
+        "How each is measured, and what it does not show, is in `benchmarks/README.md`.",
+        "## Before you read a number",
+        CAVEATS + "\n" + _machines(results),
+        "## Targets, and what was reached",
+        _targets(results),
+    ]
+    for name, result in results.items():
+        parts.append(f"## {TITLES.get(name, name.replace('_', ' ').capitalize())}")
+        parts += [f"![{TITLES.get(name, name)}]({folder}/{chart})" for chart in charts.get(name, ())]
+        parts += SECTIONS.get(name, _plain)(result)
+        if name == "hit_rates" and "extraction" in results:
+            parts.append(_were_it_disk(result, results["extraction"]))
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _machines(results: Mapping[str, Any]) -> str:
+    first = next(iter(results.values()))["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
+    rows = [
+        {
+            "program": f"`{result['command']}`",
+            "minutes": f"{result['took_s'] / 60:.1f}",
+            "load before": result["machine"]["load_before"],
+            "load after": result["machine"]["load_after"],
+            "date": result["machine"]["date"],
+        }
+        for result in results.values()
+    ]
+    host = f"{first['cpu']}, {first['cores']} cores, {first['memory_gib']} GiB, {first['system']}"
+    return f"{host}, Python {first['python']}; {versions}.\n\n{table(rows)}"
+
+
+def _targets(results: Mapping[str, Any]) -> str:
+    rows, missed = [], []
+    for target in TARGETS:
+        try:
+            value = target.reached(results)
+        except KeyError:
+            value = None
+        if value is None:
+            rows.append({"what": target.what, "target": target.aim, "reached": "not measured", "": ""})
+            continue
+        met = target.met(value)
+        reached = f"{number(value)} {target.unit}"
+        rows.append({"what": target.what, "target": target.aim, "reached": reached, "": "" if met else "missed"})
+        if not met:
+            missed.append(f"* **{target.what}** ({reached}, aimed at {target.aim}): {target.limit}.")
+    text = table(rows)
+    return text if not missed else f"{text}\n\nWhere a target is missed, this is the limit:\n\n" + "\n".join(missed)
+
+
+def _reads(result: Mapping[str, Any]) -> list[str]:
+    rows = result["rows"]
+    n = most_samples({"reads": result})
+    parts = [
+        "Microseconds per sample, least of the rounds; a batch is one call, its time divided by its samples. "
+        '"First" is the first read of a row in a process, when its checksum is verified; later reads are copies out of '
+        "a map. The limit is `memcpy` of the same rows out of one array in memory."
+    ]
+    for samples in sorted({row["samples"] for row in rows}, reverse=True):
+        for dtype in ("float32", "float16"):
+            chosen = [row for row in rows if (row["samples"], row["dtype"], row["cache"]) == (samples, dtype, "warm")]
+            chosen = [row for row in chosen if row["access"] != "epoch"]
+            parts.append(f"**{samples:,} samples, {dtype}, warm**\n\n{pivot(chosen, 'read', 'access', 'min us')}")
+    cold = [row for row in rows if row["cache"] == "cold"]
+    parts.append(
+        f"**{n:,} samples, float32, with the files dropped from the page cache** (inodes stay cached, which favours "
+        f"one file per sample)\n\n{pivot(cold, 'read', 'access', 'median us')}"
+    )
+    epochs = [row for row in rows if row["access"] == "epoch"]
+    parts.append(
+        "**Through PyTorch, whole epochs in batches of 64.** Sending a sample through a worker process costs more than "
+        f"reading it, which hides any store.\n\n{pivot(epochs, 'read', 'access', 'min us')}"
+    )
+    skipped = [f"{name} ({why})" for name, why in result["skipped"].items()]
+    return parts + ([f"Skipped: {', '.join(skipped)}."] if skipped else [])
+
+
+def _hit_rates(result: Mapping[str, Any]) -> list[str]:
+    rows = [row for row in result["rows"] if 0 < row["budget %"]]
+    mean = [{"policy": name, "mean hits %": f"{100 * rate:.1f}"} for name, rate in result["mean"].items()]
+    policies = ("bip", "lru", "sieve", "lfu", "random", "pinned", "Belady (limit)")
+    half = [row for row in rows if row["budget %"] == 50 and row["policy"] in policies]
+    by_trace: dict[str, dict[str, float]] = {}
+    for row in half:
+        by_trace.setdefault(row["trace"], {})[row["policy"]] = row["hit rate"]
+    worse = [
+        f"{trace} ({100 * rates['bip']:.0f} %, while {best} has {100 * rates[best]:.0f} %)"
+        for trace, rates in by_trace.items()
+        if (best := max((p for p in rates if p != "Belady (limit)"), key=rates.__getitem__)) != "bip"
+        and rates[best] - rates["bip"] > 0.01
+    ]
+    times = [row for row in rows if row["budget %"] in (50, 100) and row["trace"] == "shuffled epochs"]
+    return [
+        f"{result['samples']} samples per key; every trace went through a real store, and the hits are those of its "
+        "counters. Belady's optimum knows the future: nothing can be above it.",
+        f"**Mean over all traces and all budgets below 100 %**\n\n{table(mean)}",
+        _default_policy(result["mean"]),
+        f"**Where it loses.** At half of the data `bip` is not the best in: {'; '.join(worse) or 'none'}. After a "
+        "switch of sampler it lets one new row in 32 stay, so that for an epoch or two it keeps what nobody asks for "
+        'any more; give `memory_policy="lru"` where sets are switched often and each fits the budget.',
+        "**Hits in %, budget 50 % of the data**\n\n" + pivot(half, "policy", "trace", "hit rate", 100),
+        "**Does it save time?** Microseconds per read on this local disk, where the page cache already is a memory "
+        "tier: a hit of the tier costs what a hit of the disk costs. The tier is for network file systems and "
+        "compressed stores.\n\n" + pivot(times, "policy", "budget %", "us per read"),
+    ]
+
+
+def _were_it_disk(result: Mapping[str, Any], extraction: Mapping[str, Any]) -> str:
+    rates = find(extraction["rows"], what="extract, ViT-B-32 on the CPU")
+    rows = [
+        {**row, "saved s": round(1000 * row["hit rate"] / rates["clips/s"])}
+        for row in result["rows"]
+        if row["budget %"] == 50 and row["policy"] in ("bip", "lru", "pinned", "Belady (limit)")
+    ]
+    return (
+        "**Were the budget one of disk** (simulated: the same hit rates, with the cost of a miss from the extraction "
+        "below): seconds of decode and encode saved per 1,000 reads, at half of the data.\n\n"
+        + pivot(rows, "policy", "trace", "saved s")
+    )
+
+
+def _default_policy(mean: Mapping[str, float]) -> str:
+    best = max(("bip", "lru", "sieve", "lfu", "random"), key=mean.__getitem__)
+    said = "which has the highest mean of those" if best == "bip" else f"although {best} has a higher mean, of those"
+    return (
+        f"The default is `bip`, {said} that need not know the future and let a new working set in. `pinned` keeps what "
+        "came first: as good while one set is read for ever, and of no use after it."
+    )
+
+
+def _writes(result: Mapping[str, Any]) -> list[str]:
+    return [
+        "**Many samples at once**\n\n" + table(result["bulk"]),
+        "**Where the time of a bulk write goes**, each part alone; the digest runs beside the writing\n\n"
+        + table(result["parts"]),
+        "**One sample per commit**, against three files, five fsyncs and one rename with nothing around them\n\n"
+        + table(result["single"]),
+    ]
+
+
+def _scale(result: Mapping[str, Any]) -> list[str]:
+    return [
+        table(result["rows"]),
+        "**Compaction, and single reads by another process meanwhile**\n\n" + table(result["compaction"]),
+        "**Bytes on disk**, with frame indices, timestamps and sources of each row\n\n" + table(result["bytes"]),
+    ]
+
+
+def _modes(result: Mapping[str, Any]) -> list[str]:
+    return [
+        "The guide gives whole seconds for 411 samples on a machine it does not name. Preparing the inputs and the "
+        "language model are apart here, because the second hides the first.",
+        "**Seconds for all samples, without a language model.** What is claimed includes one.\n\n"
+        + table(result["guide"]),
+        "**One sample, stage by stage**, milliseconds, one after the other\n\n" + table(result["stages"]),
+        "**With a language model** of 4 layers, 256 wide, 32 new tokens, random weights: it shows what batching gains, "
+        "not what a 7B model costs\n\n" + table(result["language"]),
+    ]
+
+
+def _plain(result: Mapping[str, Any]) -> list[str]:
+    return [table(result["rows"])] if "rows" in result else []
+
+
+SECTIONS = {
+    "reads": _reads,
+    "hit_rates": _hit_rates,
+    "writes": _writes,
+    "scale": _scale,
+    "inference_modes": _modes,
+}
+
+
+def table(rows: Iterable[Row]) -> str:
+    """A Markdown table; columns are the keys of all rows in the order in which they come."""
+    rows = list(rows)
+    head = list(dict.fromkeys(key for row in rows for key in row))
+    right = {key for key in head if any(isinstance(row.get(key), (int, float)) for row in rows)}
+    lines = [head, ["---:" if key in right else "---" for key in head]]
+    lines += [[number(row.get(key, "")) for key in head] for row in rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def pivot(rows: Sequence[Row], down: str, across: str, value: str, scale: float = 1) -> str:
+    """One line for each `down`, one column for each `across`."""
+    columns = list(dict.fromkeys(row[across] for row in rows))
+    lines: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        cell = row[value]
+        scaled = round(cell * scale, 4) if isinstance(cell, (int, float)) else cell
+        lines.setdefault(row[down], {down: row[down]})[f"{row[across]}{' %' if across == 'budget %' else ''}"] = scaled
+    ordered = [f"{column}{' %' if across == 'budget %' else ''}" for column in columns]
+    return table({name: line.get(name, "") for name in [down, *ordered]} for line in lines.values())
+
+
+def number(value: Any) -> str:
+    """Three digits that mean something."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()
