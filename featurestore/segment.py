@@ -183,7 +183,7 @@ def _write_shard(path: Path | str, rows: Rows, codec: str | None) -> tuple[dict[
                     sizes = np.full(len(part), payload + 4, np.uint64)
                     data: Any = buffer.reshape(-1)
                 else:
-                    frames = [_deflate(row, codec) for row in part]
+                    frames = [_deflate(row) for row in part]
                     own = np.fromiter((crc32c(frame) for frame in frames), np.uint32, len(part))
                     sizes = np.fromiter(map(len, frames), np.uint64, len(part))
                     data = b"".join(frames)
@@ -233,11 +233,9 @@ class _Digest:
             self._thread.shutdown()
 
 
-def _deflate(row: NDArray[Any], codec: str) -> bytes:
+def _deflate(row: NDArray[Any]) -> bytes:
     from numcodecs import Zstd  # only `fstore compact --codec zstd` needs it
 
-    if codec != "zstd":
-        raise StoreError(f"codec {codec!r} is not one of: zstd")
     return bytes(Zstd(level=3, checksum=True).encode(row))
 
 

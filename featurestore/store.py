@@ -300,7 +300,10 @@ class FeatureStore:
         return shelf.delete(ids) if shelf is not None else 0
 
     def compact(self, key: FeatureKey | str, *, recipe: str | None = None, codec: str | None = None) -> int:
-        """Merge the segments of one recipe; how many were merged.  codec: None or `zstd`."""
+        """Merge the segments of one recipe; how many were merged.
+
+        codec   `zstd` or `none` for all rows; None keeps what each segment has
+        """
         shelf = self._writable(key, recipe)
         return shelf.compact(codec) if shelf is not None else 0
 

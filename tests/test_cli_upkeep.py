@@ -26,7 +26,7 @@ def test_compact_merges_and_compresses(root: Path) -> None:
     assert "nothing to merge, 1 segment." in run("compact", KEY, "--store", root).stdout
     document = json.loads(run("compact", KEY, "--codec", "zstd", "--store", root, "--json").stdout)
     assert (document["merged"], document["segments"]) == (1, 1)
-    assert "is not 'zstd'" in run("compact", KEY, "--codec", "gzip", "--store", root, exit_code=2).stderr
+    assert "is not one of 'zstd', 'none'" in run("compact", KEY, "--codec", "gzip", "--store", root, exit_code=2).stderr
     np.testing.assert_array_equal(np.stack(before), FeatureStore(root).get_many(KEY, IDS))
 
 

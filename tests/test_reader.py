@@ -554,7 +554,7 @@ def test_a_frame_that_holds_more_or_less_than_a_row_is_refused(
     """Less would leave what was in memory before, and a few bytes that inflate to gigabytes must not be inflated."""
     from numcodecs import Zstd
 
-    monkeypatch.setattr(segment_room, "_deflate", lambda row, codec: bytes(Zstd().encode(np.zeros(size, np.uint8))))
+    monkeypatch.setattr(segment_room, "_deflate", lambda row: bytes(Zstd().encode(np.zeros(size, np.uint8))))
     fill(tmp_path, IDS).compact(KEY, codec="zstd")
     reader = open_reader(tmp_path)
     assert reader.get("a") is None

@@ -21,7 +21,9 @@ if TYPE_CHECKING:  # it imports numpy
 @click.command()
 @click.argument("key")
 @store_option
-@click.option("--codec", type=click.Choice(["zstd"]), help="Compress the rows; without it they are stored as they are.")
+@click.option(
+    "--codec", type=click.Choice(["zstd", "none"]), help="Compress all rows, or none; else each stays as it is."
+)
 @json_option
 def compact(key: str, store: Path, codec: str | None, as_json: bool) -> None:
     """Merge the small segments under KEY into few large ones.
