@@ -7,9 +7,11 @@ a store imports neither zarr nor torch.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it for true; importing it from typing would cost more than all the rest
 if TYPE_CHECKING:
+    from typing import Any
+
     from featurestore.encoders import register_encoder
     from featurestore.errors import (
         FailedSampleError,
