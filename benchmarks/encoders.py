@@ -1,7 +1,8 @@
-"""An encoder that costs nothing, to see what everything around an encoder costs."""
+"""Encoders that cost nothing, to see what everything around an encoder costs."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -24,3 +25,11 @@ class Free:
 
     def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         return batch.reshape(len(batch), -1)[:, : self.dim].astype(np.float32)
+
+
+class Slow(Free):
+    """One that takes as long as decoding does: what `tests/test_guard.py` must notice."""
+
+    def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        time.sleep(0.02 * len(batch))
+        return super().encode(batch)
