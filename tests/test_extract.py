@@ -373,3 +373,17 @@ def test_a_dataloader_worker_says_what_to_do_instead_of_decoding(tmp_path: Path,
     process.join()
     assert "`fstore extract`" in message
     assert "num_workers=0" in message
+
+
+def test_many_small_commits_are_merged_at_the_end(
+    tmp_path: Path, source: dict[str, Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurestore.extract.UNIT", 1)
+    few, _ = run(tmp_path / "few", source, key_of("MeanColour"))
+    assert len(few.shelf(key_of("MeanColour")).reader.segments) == len(CLIPS)
+    monkeypatch.setattr("featurestore.extract.MAX_SEGMENTS", 4)
+    many, report = run(tmp_path / "many", source, key_of("MeanColour"))
+    assert report.computed == len(CLIPS)
+    assert len(many.shelf(key_of("MeanColour")).reader.segments) == 1
+    ids = list(source)
+    np.testing.assert_array_equal(many.get_many(key_of("MeanColour"), ids), few.get_many(key_of("MeanColour"), ids))
