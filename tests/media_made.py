@@ -57,6 +57,7 @@ def write_clip(
     with av.open(str(path), "w", format=format) as movie:
         stream = movie.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.codec_context.thread_count = 1  # the same bytes on every machine
         tone = movie.add_stream("aac", rate=16000, layout="mono") if sound else None
         if times_ms is not None:
             stream.codec_context.time_base = Fraction(1, 1000)

@@ -12,10 +12,10 @@ ffmpeg 5 or later scale bicubically when not told.)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,53 +90,74 @@ def index_video(path: str | Path) -> VideoIndex:
     path = Path(path)
     source = file_source(path)
     with opened_video(path) as (container, stream):
-        packets = list(packets_of(container, stream))
+        # What a packet says, without its data: a list of packets would hold the whole file.
+        scan = [_Scanned.of(packet) for packet in packets_of(container, stream)]
         # The last packet of a file that was cut off is incomplete; it would be a frame made up by the decoder.
-        while packets and packets[-1].is_corrupt:
-            packets.pop()
-        times = [packet.pts for packet in packets if packet.pts is not None]
-        index = VideoIndex(
-            path=path,
-            total=sum(not packet.is_discard for packet in packets),
-            pts=np.array(times, np.int64),
-            keyframe=np.array([packet.is_keyframe for packet in packets], np.bool_),
-            shown=np.array([not packet.is_discard for packet in packets], np.bool_),
-            time_base=stream.time_base or Fraction(1),
-            source=source,
-            missing_s=_missing_seconds(stream, packets),
-        )
-    if len(set(times)) < len(packets):
-        index = _count(path, source)
+        while scan and scan[-1].corrupt:
+            scan.pop()
+        reorders = stream.codec_context.has_b_frames
+        missing_s = _missing_seconds(stream, scan)
+        time_base = stream.time_base or Fraction(1)
+    times = [packet.time for packet in scan if packet.time is not None]
+    index = VideoIndex(
+        path=path,
+        total=sum(packet.shown for packet in scan),
+        pts=np.array(times, np.int64),
+        keyframe=np.array([packet.keyframe for packet in scan], np.bool_),
+        shown=np.array([packet.shown for packet in scan], np.bool_),
+        time_base=time_base,
+        source=source,
+        missing_s=missing_s,
+    )
+    unclear = len(set(times)) < len(scan)
+    # Some containers, like AVI, have no times of display, and what stands for them is the order of the file.
+    if unclear or (reorders and len(scan) > 1 and times == sorted(times)):
+        index = _counted(index, unclear)
     if index.total == 0:
         raise MediaError(f"{path} has a video stream without frames", path)
     return index
 
 
-def _missing_seconds(stream: VideoStream, packets: list[Packet[VideoStream]]) -> float:
+class _Scanned(NamedTuple):
+    time: int | None
+    duration: int
+    keyframe: bool
+    shown: bool
+    corrupt: bool
+
+    @classmethod
+    def of(cls, packet: Packet[VideoStream]) -> _Scanned:
+        shown = not packet.is_discard
+        return cls(packet.pts, packet.duration or 0, packet.is_keyframe, shown, packet.is_corrupt)
+
+
+def _missing_seconds(stream: VideoStream, scan: Sequence[_Scanned]) -> float:
     """A file whose end is missing looks like a shorter one, but for what its header says, if it does."""
-    shown = [packet for packet in packets if packet.pts is not None and not packet.is_discard]
+    shown = [(packet.time, packet.duration) for packet in scan if packet.time is not None and packet.shown]
     if not shown or not stream.duration or not stream.time_base:
         return 0.0
-    first, last = min(packet.pts or 0 for packet in shown), max(shown, key=lambda packet: packet.pts or 0)
-    if not last.duration:
+    first, (last, duration) = min(shown)[0], max(shown)
+    if not duration:
         return 0.0
-    seconds = float((stream.duration - ((last.pts or 0) + last.duration - first)) * stream.time_base)
+    seconds = float((stream.duration - (last + duration - first)) * stream.time_base)
     return seconds if seconds > TOLERANCE_S else 0.0
 
 
-def _count(path: Path, source: dict[str, Any]) -> VideoIndex:
-    """Raw streams and some AVIs have no times, or the same one twice: decode everything and number the frames."""
-    with opened_video(path) as (container, stream):
-        total = sum(1 for packet in container.demux(stream) for _ in packet.decode())
+def _counted(index: VideoIndex, unclear: bool) -> VideoIndex:
+    """Decode everything, and number the frames as they come unless their times are right after all."""
+    with opened_video(index.path) as (container, stream):
+        times = [frame.pts for packet in container.demux(stream) for frame in packet.decode()]
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    return VideoIndex(
-        path=path,
+    if not unclear and times == sorted(index.pts[index.shown].tolist()):
+        return index
+    total = len(times)
+    return replace(
+        index,
         total=total,
         pts=np.arange(total),
         keyframe=np.arange(total) == 0,
         shown=np.ones(total, np.bool_),
         time_base=1 / Fraction(rate),
-        source=source,
         counted=True,
     )
 
@@ -209,7 +230,7 @@ def _decode(index: VideoIndex, wanted: set[int], last: int, damaged: list[int]) 
                 yield from tell(stream.decode(packet))
             except av.error.InvalidDataError:
                 damaged.append(0 if index.counted else position)
-            if position == last and not index.counted:
+            if (count > last) if index.counted else (position == last):
                 break
         yield from tell(stream.decode(None))
 
