@@ -126,8 +126,7 @@ def gc(place: Place, reader: Reader, grace_s: float = GRACE_S) -> int:
         # A writer may be at work on what is young, whatever grace readers are given.
         wait_s = grace_s if entry.name.startswith("gc-") else max(grace_s, GRACE_S)
         if now - _touched(entry.path) >= wait_s:
-            _remove_tree(entry.path)
-            count += 1
+            count += _take_away(entry.path)
     return count
 
 
@@ -291,6 +290,21 @@ def _remove(place: Place, names: Collection[str]) -> int:
     for path in moved:
         shutil.rmtree(path, ignore_errors=True)
     return len(moved)
+
+
+def _take_away(path: str) -> bool:
+    """Remove what a killed writer left; whether it was there.
+
+    In one step first: should the writer live after all, by a clock that is days off, its commit must
+    fail, and not move half a segment into place.
+    """
+    gone = os.path.join(os.path.dirname(path), f"gc-{uuid.uuid4().hex}")
+    try:
+        os.rename(path, gone)
+    except FileNotFoundError:
+        return False
+    _remove_tree(gone)
+    return True
 
 
 def _remove_tree(path: str) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from victims import kill_many
+import victims
+from mutants import mutant
+
+from featurestore import replacement, segment
 
 KILLS_PER_STORE = 250
 
@@ -21,8 +24,29 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(
     acknowledged = 0
     for number, start in enumerate(range(0, kills, KILLS_PER_STORE)):
         size = min(KILLS_PER_STORE, kills - start)
-        some, count = kill_many(tmp_path / str(number), size, seed=number)
+        some, count = victims.kill_many(tmp_path / str(number), size, seed=number)
         found += some
         acknowledged += count
     assert found == []
     figures["kill -9"] = {"kills": kills, "samples acknowledged": acknowledged, "lost or wrong": len(found)}
+
+
+MUTANTS = {
+    "commits in place": lambda: mutant(segment.commit, 'f"{place.house}/tmp/{name}"', 'f"{place.segments}/{name}"'),
+    "acknowledges too soon": lambda: mutant(
+        victims._work,
+        '            op.run(store)\n            oracle.done()\n            tell("done")\n',
+        '            tell("done")\n            op.run(store)\n            oracle.done()\n',
+    ),
+    "removes before it replaces": lambda: mutant(
+        replacement._replace, "    batches = list(new)\n", "    _remove(place, names)\n    batches = list(new)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_writer_that_a_kill_undoes_is_caught(name: str, fast_disk: Path, figures: dict[str, Any]) -> None:
+    with MUTANTS[name]():
+        found, _ = victims.kill_many(fast_disk / name.replace(" ", "-"), 1_000, seed=0, stop_at_first=True)
+    assert found
+    figures.setdefault("mutants caught", []).append(f"kill -9: {name}")

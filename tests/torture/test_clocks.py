@@ -1,0 +1,82 @@
+"""Clocks that differ by days between hosts cost work, never what was acknowledged."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mutants import mutant
+from oracle import KEY, RECIPE, value
+from workers import run_all
+
+from featurestore import FeatureStore, replacement
+from featurestore.errors import StoreError
+
+DAY_S = 86_400
+
+
+def put_until(root: Path, until: float, owner: int) -> list[str]:
+    """Ids that were acknowledged; a commit whose staging was taken is an error, and tried again."""
+    store = FeatureStore(root)
+    acknowledged = []
+    while time.monotonic() < until:
+        id = f"w{owner}_{len(acknowledged)}"
+        try:
+            store.put_many(KEY, [id], value(id, 1)[None], recipe=RECIPE)
+        except StoreError:
+            continue
+        acknowledged.append(id)
+    return acknowledged
+
+
+def gc_until(root: Path, until: float, ahead_s: float) -> list[str]:
+    """Remove what looks old by a clock that is ahead."""
+    real = time.time
+    replacement.time.time = lambda: real() + ahead_s  # type: ignore[assignment]
+    while time.monotonic() < until:
+        shelf = FeatureStore(root).shelf(KEY)
+        if shelf is not None:
+            shelf.gc()
+    return []
+
+
+def lost_beside_gc(root: Path, seconds: float) -> tuple[int, list[str]]:
+    """(samples acknowledged while gc ran by a clock two days ahead, those that are not there)."""
+    FeatureStore(root).put_many(KEY, ["first"], value("first", 1)[None], recipe=RECIPE)
+    until = time.monotonic() + seconds
+    jobs: list[Callable[[], list[str]]] = [functools.partial(put_until, root, until, owner) for owner in range(2)]
+    told = run_all([*jobs, functools.partial(gc_until, root, until, 2 * DAY_S)])
+    ids = [id for some in told for id in some]
+    store = FeatureStore(root)
+    lost = store.missing(KEY, ids)
+    lost += [id for id in store.available(KEY, ids) if not np.array_equal(store.get(KEY, id), value(id, 1))]
+    return len(ids), lost
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Any:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_gc_by_a_clock_that_is_ahead_takes_nothing_acknowledged(
+    fast_disk: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]
+) -> None:
+    acknowledged, lost = lost_beside_gc(fast_disk / "ahead", rounds(5, 60))
+    assert lost == []
+    assert acknowledged > 0
+    figures["gc by a clock two days ahead"] = {"samples acknowledged": acknowledged, "lost": 0}
+
+
+def test_a_gc_that_empties_a_living_writers_directory_is_caught(fast_disk: Path, figures: dict[str, Any]) -> None:
+    with mutant(replacement.gc, "_take_away(entry.path)", "bool(_remove_tree(entry.path))"):
+        _, lost = lost_beside_gc(fast_disk / "emptied", 20)
+    assert lost
+    figures.setdefault("mutants caught", []).append("clocks: gc empties the directory of a living writer")
