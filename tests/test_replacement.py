@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,14 @@ def test_what_is_kept_beside_a_row_goes_with_it(tmp_path: Path) -> None:
     assert features.provenance == {"sources": [], "note": {"é": 2}}
 
 
-@pytest.mark.parametrize("action", ["delete", "overwrite", "compact"])
+ACTIONS: dict[str, Callable[[FeatureStore], Any]] = {
+    "delete": lambda store: store.delete(KEY, ["a"]),
+    "overwrite": lambda store: store.put_many(KEY, ["b"], batch(["x"]), recipe=RECIPE, overwrite=True),
+    "compact": lambda store: store.compact(KEY),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
 def test_nothing_is_replaced_by_a_copy_of_damage(tmp_path: Path, action: str) -> None:
     """Also where the damaged row is not the one that is meant, and was read well before."""
     store = fill(tmp_path, IDS, ["e"])
@@ -127,12 +135,7 @@ def test_nothing_is_replaced_by_a_copy_of_damage(tmp_path: Path, action: str) ->
         with pytest.raises(
             CorruptSegmentError, match="nothing was replaced; run `fstore verify --full --repair` first"
         ):
-            if action == "delete":
-                one.delete(KEY, ["a"])
-            elif action == "overwrite":
-                one.put_many(KEY, ["b"], batch(["x"]), recipe=RECIPE, overwrite=True)
-            else:
-                one.compact(KEY)
+            ACTIONS[action](one)
         assert names(tmp_path) == before
     # A reader that knows of the damage does not copy the rest and call it whole.
     store = FeatureStore(tmp_path)
