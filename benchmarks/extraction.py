@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from clips import decode, decoded, write_clips
-from harness import interleaved, options, save, scratch, table
+from harness import cpu_seconds, interleaved, options, save, scratch, table
 
 from featurestore import Extractor, FeatureKey, FeatureStore, Sample, register_encoder
 from featurestore.extract import extract
@@ -128,11 +128,11 @@ def against_both(root: Path, paths: list[Path], rounds: int) -> list[dict[str, A
         cpu: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():
-                before = cpu_seconds(extractor)
+                before = cpu_seconds()
                 start = time.perf_counter()
                 call()
                 taken[name].append(time.perf_counter() - start)
-                cpu[name].append(cpu_seconds(extractor) - before)
+                cpu[name].append(cpu_seconds() - before)
     both = min(cpu["decode in one process"]) + min(cpu["encode only, ViT-B-32"])
     bound = both / CORES
     about = {"clip s": 5, "clips": len(paths), "workers": CORES}
@@ -202,15 +202,6 @@ def rate(times: list[float], clips: int, bound: float | None = None) -> dict[str
         "clips/s": round(clips / min(times), 2),
     }
     return found if bound is None else {**found, "times bound": round(min(times) / bound, 3)}
-
-
-def cpu_seconds(extractor: Extractor) -> float:
-    """Of this process and of the decode workers, which are alive and so not counted by the system yet."""
-    import psutil
-
-    own = psutil.Process()
-    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
 
 
 if __name__ == "__main__":

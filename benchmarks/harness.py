@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,21 @@ def machine() -> dict[str, Any]:
 def _gpu() -> str | None:
     torch = sys.modules.get("torch")  # not imported for this alone
     return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+
+
+def cpu_seconds(*, children: bool = True) -> float:
+    """User and system time of this process, and of its children: those that ended, and those that are alive."""
+    own = os.times()
+    spent = own.user + own.system
+    if children:
+        import psutil
+
+        spent += own.children_user + own.children_system
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it ended this moment
+                times = process.cpu_times()
+                spent += times.user + times.system
+    return spent
 
 
 def seconds(call: Callable[[], Any]) -> float:

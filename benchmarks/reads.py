@@ -1,6 +1,6 @@
 """Reads of samples, batches and whole sets, first and later, warm and cold, beside what a user would pick instead.
 
-    python benchmarks/reads.py [--samples 20000] [--few 411] [--rounds 7] [--quick]       about 6 minutes, 8 GB of disk
+    python benchmarks/reads.py [--samples 20000] [--few 411] [--rounds 25] [--quick]       about 6 minutes, 8 GB of disk
 
 A sample is (8, 768): 24 KB in float32, 12 KB in float16.  All formats hold the same rows, are asked for them in one
 random order, and must give the same numbers.  Times are microseconds per sample, also for batches.  Rivals take turns
@@ -24,13 +24,15 @@ from formats import KEY, RIVALS, ROW, Format, Npy, Ours
 from harness import options, save, scratch, seconds, spread, table
 
 BATCHES = (32, 64, 256)
-ROUND_S = 0.02  # what one rival reads in a round takes about this long
-SCAN_ROUND_S = 0.2
+# What one rival reads in a round takes about this long: less than the scheduler lets a program run at a time, so
+# that on a busy machine some rounds are undisturbed.
+ROUND_S = 0.002
+SCAN_ROUND_S = 0.02
 COLD = 200  # samples read in a cold round
 
 
 def main() -> None:
-    chosen = options(__doc__, samples=(20_000, 411), few=(411, 411), rounds=(7, 2))
+    chosen = options(__doc__, samples=(20_000, 411), few=(411, 411), rounds=(25, 3))
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     for n in dict.fromkeys((chosen.few, chosen.samples)):
@@ -138,7 +140,7 @@ class Bench:
         for size in (1, 64):
             parts = Batches(self.order, size)
             taken: dict[str, list[float]] = {kind.name: [] for kind in kinds}
-            for _ in range(self.rounds):
+            for _ in range(min(self.rounds, 5)):
                 for kind in kinds:
                     drop(self.root / kind.folder)
                     reader = self.opened_anew(kind)
@@ -184,7 +186,7 @@ class Bench:
                 pass
 
         taken: dict[str, list[float]] = {name: [] for name in epochs}
-        for number in range(self.rounds + 1):
+        for number in range(min(self.rounds, 5) + 1):
             for name, batches in epochs.items():
                 took = seconds(lambda b=batches: epoch(b)) / self.n
                 if number:  # the first starts workers and checks rows
