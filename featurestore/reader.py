@@ -398,7 +398,9 @@ class _Snapshot:
         """The next one, with later segments; what each commit comes to."""
         after = _Snapshot.__new__(_Snapshot)
         after.mtime_ns, after.first, after.table, after.memo = mtime_ns, self.first, self.table, self.memo
-        after.by_name, after.segments, after.later = dict(self.by_name), list(self.segments), dict(self.later)
+        after.by_name, after.segments, after.later = self.by_name, self.segments, self.later
+        if opened:
+            after.by_name, after.segments, after.later = dict(self.by_name), list(self.segments), dict(self.later)
         after.since_s, after.settled = self.since_s, False
         for name, (segment, records) in sorted(opened.items()):
             places = np.arange(segment.n, dtype=np.int64) | len(after.segments) << 32
@@ -610,7 +612,9 @@ class Reader:
         if before is not None and not force and mtime_ns == before.mtime_ns and before.settled and not self.unread:
             return False
         after = self._load()
-        return before is None or [s.name for s in after.segments] != [s.name for s in before.segments]
+        if before is None or after.segments is before.segments:
+            return before is None
+        return [s.name for s in after.segments] != [s.name for s in before.segments]
 
     def see(self, name: str) -> None:
         """Add one segment that was just committed here, without listing the directory."""

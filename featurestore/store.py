@@ -287,8 +287,8 @@ class FeatureStore:
         if not features:
             return 0
         recipe = Recipe.of(recipe)
-        is_new = recipe.fingerprint not in self._catalog.fingerprints(key)
         shelf = self._catalog.exact(key, recipe.fingerprint, recipe)
+        is_new = not shelf.place.recipe_dir.is_dir()
         count = shelf.put(features, overwrite=features if overwrite else (), made_with=made_with)
         if is_new:  # one more to choose from
             self._forget()
