@@ -24,6 +24,7 @@ from featurestore.key import FeatureKey
 
 if TYPE_CHECKING:
     from featurestore.extractor import Extractor
+    from featurestore.store import FeatureStore
 
 SHOWN = 20  # problems listed per modality in the one message
 
@@ -172,8 +173,7 @@ def _stored_origin(plan: Plan, modality: str, key: FeatureKey) -> Origin:
 
     task, settings, ids = plan.task, plan.settings, list(plan.task.samples)
     store, policy, pinned = FeatureStore(task.store), task.policies[modality], plan._pinned(modality)
-    held = {name: len(store.ids(key, recipe=name)) for name in store.recipes(key)}
-    held = {name: count for name, count in held.items() if count}
+    held = {name: count for name in store.recipes(key) if (count := _count(store, key, name))}
     certificate = None
     if pinned is not None:
         recipe = _one_of(held, pinned, key, task)
@@ -212,6 +212,12 @@ def _stored_origin(plan: Plan, modality: str, key: FeatureKey) -> Origin:
             f"its encoder: set skip_encoders to False, or run `fstore extract` first"
         )
     return Origin(modality, policy, key, recipe, len(ids) - len(missing), to_compute, why, certificate)
+
+
+def _count(store: FeatureStore, key: FeatureKey, recipe: str) -> int:
+    """Stored samples of one recipe, without reading their ids."""
+    shelf = store.shelf(key, recipe=recipe)
+    return len(shelf.reader) if shelf is not None else 0
 
 
 def _own_recipe(plan: Plan, key: FeatureKey) -> str:
