@@ -122,7 +122,7 @@ def gc(place: Place, reader: Reader, grace_s: float = GRACE_S) -> int:
     }
     count += _remove(place, empty)
     staged = place.house / "tmp"
-    for entry in os.scandir(staged) if staged.is_dir() else ():
+    for entry in list(os.scandir(staged)) if staged.is_dir() else ():
         # A writer may be at work on what is young, whatever grace readers are given.
         wait_s = grace_s if entry.name.startswith("gc-") else max(grace_s, GRACE_S)
         if now - _touched(entry.path) >= wait_s:

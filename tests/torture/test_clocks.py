@@ -77,6 +77,6 @@ def test_gc_by_a_clock_that_is_ahead_takes_nothing_acknowledged(
 
 def test_a_gc_that_empties_a_living_writers_directory_is_caught(fast_disk: Path, figures: dict[str, Any]) -> None:
     with mutant(replacement.gc, "_take_away(entry.path)", "bool(_remove_tree(entry.path))"):
-        _, lost = lost_beside_gc(fast_disk / "emptied", 20)
+        _, lost = lost_beside_gc(fast_disk / "emptied", 8)
     assert lost
     figures.setdefault("mutants caught", []).append("clocks: gc empties the directory of a living writer")

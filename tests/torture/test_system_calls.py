@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 from faults import FAULTS, Failing, Fault
+from mutants import mutant
 from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 
-from featurestore import FeatureStore, segment
+from featurestore import FeatureStore, replacement, segment
 from featurestore.errors import FeatureStoreError
+from featurestore.shelf import Shelf
 
 PUTS = [Op("put", (f"s{number}", f"t{number}"), 1) for number in range(3)]
 
@@ -87,9 +90,12 @@ def wrong(template: Path, disk: Path, before: list[Op], op: Op, at: int, fault: 
     call = failing.calls[at] if at < len(failing.calls) else "?"
     if error is None:
         oracle.done()
+    told = error is not None or fault.code is None or fault.done or fault.code == errno.EACCES
     found = oracle.settle(disk / "features")
     if error is not None and not isinstance(error, FeatureStoreError):
         found.append(f"{type(error).__name__}: {error}")
+    if call == "fsync" and not told:
+        found.append("nobody was told")
     held = {place: {id: version for id, version in ids.items() if version} for place, ids in oracle.held.items()}
     # Rows of several lengths are several commits, each of which is all or nothing.
     if "nothing was" in str(error) and op.key is not ALL and {at: ids for at, ids in held.items() if ids} != old:
@@ -115,3 +121,45 @@ def left_behind(root: Path, op: Op) -> list[str]:
     shelf.gc(0)
     files = [path for path in house.rglob("*") if not path.is_dir() and path.suffix != ".lock"]
     return [str(path.relative_to(house)) for path in files]
+
+
+# What is broken, and the operation whose failing calls show it.
+MUTANTS = {
+    "a short write counts as a whole one": (
+        "put",
+        lambda: mutant(segment._write, "while rest:  # a write may be short", "if rest:"),
+    ),
+    "a failed fsync is passed over": (
+        "put",
+        lambda: mutant(
+            segment._fsync,
+            "else:\n        os.fsync(fd)",
+            "else:\n        try:\n            os.fsync(fd)\n        except OSError:\n            pass",
+        ),
+    ),
+    "a lost answer to the rename is a no": (
+        "put",
+        lambda: mutant(segment.commit, "if os.path.exists(target):", "if 0:"),
+    ),
+    "what cannot be read is not there": ("overwrite", lambda: mutant(Shelf._look, "in self.reader.unread", "in ()")),
+    "old rows go before new ones come": (
+        "overwrite",
+        lambda: mutant(
+            replacement._replace, "    batches = list(new)\n", "    _remove(place, names)\n    batches = list(new)\n"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_an_operation_that_passes_over_a_failure_is_caught(name: str, fast_disk: Path, figures: dict[str, Any]) -> None:
+    operation, broken = MUTANTS[name]
+    before, op = OPERATIONS[operation]
+    template = fast_disk / "template"
+    shutil.rmtree(template, ignore_errors=True)
+    template.mkdir()
+    run(FeatureStore(template / "features"), Oracle(), before)
+    with broken():
+        cases = [(at, fault) for at in range(calls_of(template, fast_disk / "disk", op)) for fault in FAULTS]
+        assert any(wrong(template, fast_disk / "disk", before, op, at, fault) for at, fault in cases)
+    figures.setdefault("mutants caught", []).append(f"failing system calls: {name}")
