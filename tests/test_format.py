@@ -1,143 +1,195 @@
-"""docs/format.md is enough to read a store: a reader written from the page alone gets the same values."""
+"""The format on disk: the store that the first version wrote, and the program of docs/format.md, which reads any."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import struct
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import pytest
+from keeping import ALL, KEY, RECIPE, batch, flip, header_of, segment_dirs, values_of
 
-from featurestore import FeatureStore, Recipe
+from featurestore import FeatureKey, FeatureStore
+from featurestore.errors import FailedSampleError
+from featurestore.reader import Reader
 
-KEY = "mer2023/frame/CLIP_VIT_LARGE/emotion_peak/2"
-IDS = ["-MeTTeMJBNc_0", "a/../b", "笑", "sample_00000001"]
-
-
-def values(number: int, dtype: str) -> np.ndarray[Any, Any]:
-    return (np.arange(6).reshape(2, 3) / 8 + number).astype(dtype)
+GOLDEN = Path(__file__).parent / "golden" / "format1"
+EXPECTED: list[dict[str, Any]] = json.loads((GOLDEN / "expected.json").read_bytes())
+KINDS = sorted({(row["key"], row["recipe"]) for row in EXPECTED})
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "format.md"
 
 
 @pytest.fixture
-def recipe_dir(tmp_path: Path) -> Path:
-    """The store of the page's worked example."""
-    store = FeatureStore(tmp_path)
-    recipe = {"weights": "example"}
-    store.put_many(
-        KEY,
-        IDS,
-        [values(number, "float32") for number in range(4)],
-        recipe=recipe,
-        frame_indices=[[number, number + 10] for number in range(4)],
-        timestamps_s=[[number / 25, (number + 10) / 25] for number in range(4)],
-        provenance=[{"sources": [], "note": {"peak": number}} for number in range(4)],
+def golden(tmp_path: Path) -> Path:
+    """A copy that a test may write into."""
+    return Path(shutil.copytree(GOLDEN / "store", tmp_path / "store"))
+
+
+@pytest.fixture(scope="module")
+def documented() -> Any:
+    """The names that the program in docs/format.md defines."""
+    (program,) = [
+        body for body in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "def read(" in body
+    ]
+    names: dict[str, Any] = {}
+    exec(compile(program, str(PAGE), "exec"), names)
+    return names
+
+
+def rows_expected(key: str, recipe: str) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in EXPECTED if (row["key"], row["recipe"]) == (key, recipe)}
+
+
+def same(values: Any, row: dict[str, Any]) -> bool:
+    expected = np.array(row["values"], row["dtype"])
+    return bool(values.dtype == expected.dtype and values.shape == expected.shape) and (
+        np.ascontiguousarray(values).tobytes() == expected.tobytes()
     )
-    store.put_many(KEY, IDS[:1], [values(40, "float32")], recipe=recipe, overwrite=True)
-    store.delete(KEY, IDS[3:])
-    return tmp_path / "data" / KEY / Recipe(recipe).fingerprint
 
 
-def by_the_page(recipe_dir: Path) -> dict[str, tuple[np.ndarray[Any, Any], dict[str, Any]]]:
-    """{id: (row, line)} with the steps of docs/format.md and nothing of the project."""
-    sound: dict[str, dict[str, Any]] = {}
-    for folder in sorted((recipe_dir / "segments").iterdir()):
-        if not folder.is_dir():
-            continue
-        document = (folder / "zarr.json").read_bytes()
-        at = document.rindex(b'"seal":"') + 8
-        blank = document[:at] + b"0" * 64 + document[at + 64 :]
-        assert document[at : at + 64].decode() == hashlib.blake2b(blank, digest_size=32).hexdigest()
-        array = json.loads(document)
-        header = array["attributes"]["featurestore"]
-        assert header["format"] == 1
-        assert header["name"] == folder.name
-        assert header["fingerprint"] == recipe_dir.name
-        assert header["key"] == "/".join(recipe_dir.parts[-6:-1])
-        for name, said in (("c.0.0.0", header["shard"]), ("rows", header["rows"])):
-            content = (folder / name).read_bytes()
-            assert len(content) == said["bytes"]
-            assert hashlib.blake2b(content, digest_size=32).hexdigest() == said["blake2b"]
-        if header["replaces"]:
-            assert (folder / "replaces").read_text().splitlines() == header["replaces"]
-        sound[folder.name] = array
-    replaced = {name for array in sound.values() for name in array["attributes"]["featurestore"]["replaces"]}
-    found: dict[str, tuple[np.ndarray[Any, Any], dict[str, Any]]] = {}
-    for name in sorted(sound.keys() - replaced):
-        (n, n_frames, dim), header = sound[name]["shape"], sound[name]["attributes"]["featurestore"]
-        dtype = np.dtype(sound[name]["data_type"]).newbyteorder("<")
-        shard = (recipe_dir / "segments" / name / "c.0.0.0").read_bytes()
-        rows = (recipe_dir / "segments" / name / "rows").read_bytes()
-        assert hashlib.blake2b(rows[: 32 * n], digest_size=32).hexdigest() == header["rows"]["table_blake2b"]
-        records = [struct.unpack_from("<16sQII", rows, 32 * row) for row in range(n)]
-        ends = [record[1] for record in records[1:]] + [len(rows)]
-        payload = n_frames * dim * dtype.itemsize
-        for row, ((digest, start, crc, line_crc), end) in enumerate(zip(records, ends, strict=True)):
-            line = rows[start:end]
-            assert google_crc32c.value(line) == line_crc
-            told = json.loads(line)
-            assert hashlib.blake2b(told["id"].encode(), digest_size=16).digest() == digest
-            offset, size = struct.unpack_from("<QQ", shard, len(shard) - 4 - 16 * (n - row))
-            if header["codec"] is None:
-                assert (offset, size) == (row * (payload + 4), payload + 4)
-                stored = raw = shard[offset : offset + payload]
-                assert struct.unpack_from("<I", shard, offset + payload) == (crc,)
-            else:
-                from numcodecs import Zstd
-
-                stored = shard[offset : offset + size]
-                raw = Zstd().decode(stored)
-            assert google_crc32c.value(stored) == crc
-            found.setdefault(told["id"], (np.frombuffer(raw, dtype).reshape(n_frames, dim), told))
-    return found
+# -- the store that the first version wrote ------------------------------------------------------------
 
 
-def test_the_page_is_enough_to_read_a_store(recipe_dir: Path) -> None:
-    found = by_the_page(recipe_dir)
-    assert found.keys() == set(IDS[:3])
-    for id, number in zip(IDS, (40, 1, 2), strict=False):
-        np.testing.assert_array_equal(found[id][0], values(number, "float32"))
-    assert found["笑"][1] == {
-        "id": "笑",
-        "frame_indices": [2, 12],
-        "timestamps_s": [2 / 25, 12 / 25],
-        "provenance": {"sources": [], "note": {"peak": 2}},
+def test_the_golden_store_holds_what_a_store_can_hold() -> None:
+    assert len(EXPECTED) == 10
+    assert {row["dtype"] for row in EXPECTED} == {"float16", "float32"}
+    assert {len(row["values"]) for row in EXPECTED if row["key"].endswith("/all")} == {1, 2, 3}
+    headers = [header_of(path.parent) for path in (GOLDEN / "store" / "data").rglob("c.0.0.0")]
+    assert {header["codec"] for header in headers} == {None, "zstd"}
+    assert {header["format"] for header in headers} == {1}
+    assert any(header["replaces"] for header in headers)
+
+
+@pytest.mark.parametrize(("key", "recipe"), KINDS)
+@pytest.mark.parametrize("memory_bytes", [0, 10**6])
+def test_every_row_of_the_golden_store_is_read_bit_for_bit(key: str, recipe: str, memory_bytes: int) -> None:
+    store = FeatureStore(GOLDEN / "store", memory_bytes=memory_bytes, read_only=True)
+    rows = rows_expected(key, recipe)
+    assert store.ids(key, recipe=recipe) == sorted(rows)
+    for _ in range(2):
+        many = store.get_many(key, list(rows), recipe=recipe)
+        for found, (id, row) in zip(many, rows.items(), strict=True):
+            features = store.get_features(key, id, recipe=recipe)
+            frames, seconds = features.frame_indices, features.timestamps_s
+            assert same(found, row)
+            assert same(store.get(key, id, recipe=recipe), row)
+            assert same(features.values, row)
+            assert (frames if frames is None else frames.tolist()) == row["frame_indices"]
+            assert (seconds if seconds is None else seconds.tolist()) == row["timestamps_s"]
+            assert features.provenance == row["provenance"]
+
+
+def test_keys_recipes_and_records_of_the_golden_store_are_read() -> None:
+    store = FeatureStore(GOLDEN / "store", read_only=True)
+    audio = "mer2023/audio/HUBERT_LARGE/const_clips/1"
+    text = "iemocap/au/CLIP_TEXT/au_summary/all"
+    frame = "mer2023/frame/CLIP_VIT_LARGE/uniform/2"
+    assert [str(key) for key in store.keys()] == [text, audio, frame]
+    assert {name: recipe.fingerprint for name, recipe in store.recipes(frame).items()} == {
+        recipe: recipe for key, recipe in KINDS if key == frame
     }
+    assert store.ids(audio) == []
+    record = store.failures(text)["broken"]
+    assert (record.reason, record.message) == ("description", "broken: no summary_description")
+    with pytest.raises(FailedSampleError, match="no summary_description"):
+        store.get(text, "broken")
 
 
-def test_the_page_is_enough_to_read_compressed_rows(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path)
-    store.put_many(KEY, ["half", "too"], [values(n, "float16") for n in (5, 6)], recipe={"dtype": "float16"})
+def test_the_golden_store_can_be_written_on(golden: Path) -> None:
+    for key, recipe in KINDS:
+        store = FeatureStore(golden)
+        rows = rows_expected(key, recipe)
+        stored = store.recipes(key)[recipe]
+        first = next(iter(rows))
+        new = np.ones_like(np.array(rows[first]["values"], rows[first]["dtype"]))
+        store.put_many(key, ["new"], [new], recipe=stored)
+        store.put_many(key, [first], [new], recipe=stored, overwrite=True)
+        store.compact(key, recipe=recipe)
+        shelf = store.shelf(key, recipe=recipe)
+        assert shelf is not None
+        shelf.gc(0)
+        again = FeatureStore(golden)
+        assert again.ids(key, recipe=recipe) == sorted([*rows, "new"])
+        for id, row in rows.items():
+            found = again.get(key, id, recipe=recipe)
+            assert np.array_equal(found, new) if id == first else same(found, row)
+
+
+def test_the_golden_store_is_sound(golden: Path) -> None:
+    from featurestore.verify import verify
+
+    report = verify(golden, full=True)
+    assert [finding for finding in report.findings if finding.kind not in ("coverage", "content")] == []
+
+
+def test_zarr_reads_the_golden_store() -> None:
+    import zarr
+
+    group = zarr.open_group(GOLDEN / "store" / "data", mode="r")
+    arrays = [member for _, member in group.members(max_depth=None) if isinstance(member, zarr.Array)]
+    rows = {values.tobytes() for array in arrays for values in np.asarray(array[:])}
+    for row in EXPECTED:
+        assert np.array(row["values"], row["dtype"]).tobytes() in rows
+
+
+# -- the program in the documentation ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "recipe"), KINDS)
+def test_the_documented_program_reads_the_golden_store(documented: Any, key: str, recipe: str) -> None:
+    found = documented["read"](GOLDEN / "store" / "data" / key / recipe, key)
+    rows = rows_expected(key, recipe)
+    assert sorted(found) == sorted(rows)
+    for id, (line, values) in found.items():
+        assert same(values, rows[id])
+        assert line.get("frame_indices") == rows[id]["frame_indices"]
+        assert line.get("timestamps_s") == rows[id]["timestamps_s"]
+        assert line.get("provenance") == rows[id]["provenance"]
+
+
+def history(root: Path) -> None:
+    """A store with all that happens to one."""
+    store = FeatureStore(root)
+    for unit in (["a", "b", "c"], ["d", "../é"], ["e"]):
+        store.put_many(KEY, unit, batch(unit), recipe=RECIPE)
+    store.put_many(KEY, ["a"], batch(["x"]), recipe=RECIPE, overwrite=True)
+    store.delete(KEY, ["d"])
     store.compact(KEY, codec="zstd")
-    found = by_the_page(tmp_path / "data" / KEY / Recipe({"dtype": "float16"}).fingerprint)
-    np.testing.assert_array_equal(found["half"][0], values(5, "float16"))
-    np.testing.assert_array_equal(found["too"][0], values(6, "float16"))
+    store.put_many(KEY, ["f", "g"], batch(["f", "g"]), recipe=RECIPE)
+    store.put_many(ALL, ["one", "three"], [values_of("one", 1), values_of("three", 3)], recipe=RECIPE)
+    store.put_many(ALL, ["one"], [values_of("one", 2)], recipe=RECIPE, overwrite=True)
 
 
-def test_the_worked_example_of_the_page(recipe_dir: Path) -> None:
-    headers = {
-        path.parent.name: json.loads(path.read_text())["attributes"]["featurestore"]
-        for path in recipe_dir.glob("segments/*/zarr.json")
-    }
-    assert sorted(len(header["replaces"]) for header in headers.values()) == [0, 1, 2]
-    (last,) = (header for header in headers.values() if len(header["replaces"]) == 2)
-    assert last["shard"]["bytes"] == 136 == 3 * (24 + 4) + 3 * 16 + 4
-    page = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
-    assert "= 136 bytes" in page
+@pytest.mark.parametrize("key", [KEY, ALL], ids=str)
+def test_the_documented_program_and_the_store_agree_whatever_is_damaged(
+    tmp_path: Path, documented: Any, key: FeatureKey
+) -> None:
+    """The page says what a reader must check: with a bad byte anywhere, both read the same rows."""
+    history(tmp_path)
+    folder = segment_dirs(tmp_path, key)[0].parents[1]
 
+    def agree() -> int:
+        reader = Reader(str(folder), str(key))
+        mine = {id: reader.get(id) for id in reader.ids()}
+        by_hand = documented["read"](folder, str(key))
+        assert sorted(id for id, values in mine.items() if values is not None) == sorted(by_hand)
+        for id, (line, values) in by_hand.items():
+            np.testing.assert_array_equal(mine[id], values)
+            assert reader.line(id) == line
+        return len(by_hand)
 
-def test_a_mistake_in_the_page_would_be_seen(recipe_dir: Path) -> None:
-    """One byte of a row, its record, its line or the seal: the reader of the page refuses each."""
-    (last,) = (path.parent for path in recipe_dir.glob("segments/*/replaces") if len(path.read_text().split()) == 2)
-    for name, at in (("c.0.0.0", 3), ("rows", 5), ("rows", -5), ("zarr.json", 60)):
-        content = bytearray((last / name).read_bytes())
-        content[at] ^= 1
-        whole = (last / name).read_bytes()
-        (last / name).write_bytes(content)
-        with pytest.raises(AssertionError):
-            by_the_page(recipe_dir)
-        (last / name).write_bytes(whole)
-    by_the_page(recipe_dir)
+    whole = agree()
+    assert whole == (7 if key is KEY else 2)
+    generator = np.random.default_rng(0)
+    fewer = 0
+    for segment in segment_dirs(tmp_path, key):
+        for path in sorted(segment.iterdir()):
+            for at in generator.integers(0, path.stat().st_size, 12).tolist():
+                flip(path, at, at % 8)
+                fewer += agree() < whole
+                flip(path, at, at % 8)
+    assert fewer > 20
+    assert agree() == whole
