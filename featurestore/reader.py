@@ -344,13 +344,17 @@ def names_replaced(path: str) -> Set[str]:
     That was overwritten or deleted, and must not come back because what replaced it is damaged.
     """
     found: Set[bytes] = set()
-    for name in ("replaces", "zarr.json"):
+    for name, begin, end in (("replaces", b"", b"\0"), ("zarr.json", b'"replaces":[', b"]")):
         try:
             with open(os.path.join(path, name), "rb") as file:
-                found.update(SEGMENT_NAME.findall(file.read()))
+                found.update(SEGMENT_NAME.findall(_between(file.read(), begin, end)))
         except OSError:
             pass  # the other one may be there
-    return {name.decode() for name in found} - {os.path.basename(path)}
+    return {name.decode() for name in found}
+
+
+def _between(text: bytes, begin: bytes, end: bytes) -> bytes:
+    return text[text.find(begin) + len(begin) :].split(end)[0] if begin in text else b""
 
 
 class SortedTable:

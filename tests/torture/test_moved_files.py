@@ -1,0 +1,143 @@
+"""Files cut short, grown, lost, swapped and copied to where they do not belong: no read is silent."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mutants import mutant
+from test_bit_flips import TRUTH, fill, place_of, shelf_of, silent
+
+from featurestore import reader
+
+
+@pytest.fixture(scope="module")
+def store_root(fast_disk: Path) -> Path:
+    fill(fast_disk / "moved")
+    return fast_disk / "moved"
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def lies(root: Path) -> list[str]:
+    return [f"{place[0]}@{place[1].fingerprint[:6]}: {what}" for place in TRUTH for what in silent(root, place)]
+
+
+def alarm(root: Path, segment: Path) -> bool:
+    """Whether a reader of its recipe names a problem with what is in the place of this segment."""
+    (place,) = place_of(root, segment / "rows")
+    looked_at = shelf_of(root, place).reader
+    return len(looked_at) >= 0 and segment.name in looked_at.problems
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(path for path in (root / "data").rglob("*") if path.is_file())
+
+
+def segments(root: Path) -> list[Path]:
+    return sorted(path.parent for path in (root / "data").rglob("rows"))
+
+
+@contextmanager
+def swapped(one: Path, other: Path) -> Iterator[None]:
+    aside = one.with_name(f"{one.name}.aside")
+
+    def swap() -> None:
+        one.rename(aside)
+        other.rename(one)
+        aside.rename(other)
+
+    swap()
+    yield
+    swap()
+
+
+def test_every_length_that_a_file_may_be_cut_to(
+    store_root: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]
+) -> None:
+    every = 1 if rounds(1, 2) == 2 else 7
+    count, found = 0, []
+    for path in files(store_root):
+        content = path.read_bytes()
+        for size in range(0, len(content), every):
+            os.truncate(path, size)
+            found += [f"{path.relative_to(store_root)} cut to {size}: {what}" for what in lies(store_root)]
+            path.write_bytes(content)
+            count += 1
+    assert found[:20] == []
+    figures["files cut short"] = {"lengths": count, "silent": 0}
+
+
+def test_a_file_that_grew_or_is_lost(store_root: Path) -> None:
+    for path in files(store_root):
+        content = path.read_bytes()
+        path.write_bytes(content + b"\0")
+        assert lies(store_root) == [], path
+        path.unlink()
+        assert lies(store_root) == [], path
+        path.write_bytes(content)
+
+
+def test_files_swapped_between_segments_recipes_and_keys(store_root: Path, figures: dict[str, Any]) -> None:
+    count, found = 0, []
+    for one, other in itertools.combinations(files(store_root), 2):
+        if one.name == other.name:
+            with swapped(one, other):
+                found += [f"{one} and {other}: {what}" for what in lies(store_root)]
+            count += 1
+    for one, other in itertools.combinations(segments(store_root), 2):
+        with swapped(one, other):
+            # What a segment replaced counts again where it was taken away; but not without a word.
+            told = one.parent != other.parent and alarm(store_root, one) and alarm(store_root, other)
+            found += [f"{one} and {other}: {what}" for what in lies(store_root) if not told]
+        count += 1
+    recipes = sorted({path.parent.parent for path in segments(store_root)})
+    for one, other in itertools.combinations(recipes, 2):
+        with swapped(one, other):
+            found += [f"{one} and {other}: {what}" for what in lies(store_root)]
+        count += 1
+    assert found[:20] == []
+    figures["files and folders swapped"] = {"pairs": count, "silent": 0}
+
+
+def test_a_segment_copied_to_where_it_does_not_belong_hides_nothing(store_root: Path) -> None:
+    """It is left out, and what it is a copy of is read as before."""
+    for source in segments(store_root):
+        for folder in {path.parent for path in segments(store_root)}:
+            name = f"{source.name[:21]}{'0' * 32}" if folder == source.parent else source.name
+            shutil.copytree(source, folder / name)
+            assert lies(store_root) == []
+            for place in TRUTH:
+                if place[1].fingerprint == folder.parent.name:
+                    assert readable(store_root, place) == TRUTH[place], (source, folder)
+            shutil.rmtree(folder / name)
+
+
+def readable(root: Path, place: Any) -> dict[str, int]:
+    from featurestore import FeatureStore
+
+    store = FeatureStore(root)
+    ids = store.available(place[0], TRUTH[place], recipe=place[1].fingerprint)
+    return {id: version if id in ids else 0 for id, version in TRUTH[place].items()}
+
+
+def test_a_reader_that_does_not_look_whose_segment_it_is_is_caught(store_root: Path, figures: dict[str, Any]) -> None:
+    with mutant(reader.open_segment, "if header[name] != mine:", "if False:"):
+        found = []
+        for one, other in itertools.combinations(segments(store_root), 2):
+            with swapped(one, other):
+                found += lies(store_root)
+    assert found
+    figures.setdefault("mutants caught", []).append("moved files: names and fingerprints unchecked")
