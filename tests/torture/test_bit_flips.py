@@ -182,7 +182,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         reader.Segment._lines, 'crc32c(line) != records["line_crc"][i]', 'crc32c(line) == "never"'
     ),
     "what was replaced is forgotten": lambda: mutant(
-        reader.names_replaced, "found.update(SEGMENT_NAME.findall(file.read()))", "pass"
+        reader.names_replaced, "found.update(SEGMENT_NAME.findall(_between(file.read(), begin, end)))", "pass"
     ),
 }
 
