@@ -21,12 +21,12 @@ if TYPE_CHECKING:
         SamplingError,
     )
     from featurestore.extractor import Extractor
-    from featurestore.features import Failure, Features
+    from featurestore.features import Compute, Failure, Features
     from featurestore.key import FeatureKey
     from featurestore.recipe import Recipe
     from featurestore.samplers import register_sampler
     from featurestore.samples import Sample, read_manifest
-    from featurestore.store import Compute, FeatureStore
+    from featurestore.store import FeatureStore
 
 __version__ = "0.1.0"
 
@@ -58,7 +58,7 @@ _HOME = {
     "Features": "features",
     "Failure": "features",
     "Recipe": "recipe",
-    "Compute": "store",
+    "Compute": "features",
     "Extractor": "extractor",
     "Sample": "samples",
     "read_manifest": "samples",

@@ -6,15 +6,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from featurestore.errors import AmbiguousRecipeError, RecipeError, UnknownRecipeError
+from featurestore.features import Compute
 from featurestore.key import FeatureKey
 from featurestore.recipe import Recipe
 from featurestore.shelf import Shelf, reading
-
-if TYPE_CHECKING:
-    from featurestore.store import Compute
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 

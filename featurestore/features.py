@@ -1,12 +1,14 @@
-"""Features: what an encoder made of one sample, and Failure: why it could not."""
+"""Features: what an encoder made of one sample, Failure: why it could not, and Compute: what makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from featurestore.errors import SampleError
+from featurestore.errors import SampleError, ValuesError
+from featurestore.key import FeatureKey
 from featurestore.recipe import Recipe
 
 if TYPE_CHECKING:  # numpy costs more than the whole of `import featurestore`
@@ -55,3 +57,45 @@ class Failure:
     @classmethod
     def of(cls, error: SampleError, sources: Sequence[Mapping[str, Any]] = ()) -> Failure:
         return cls(error.reason, str(error), error.deterministic, tuple(sources))
+
+
+class Compute(Protocol):
+    """How a miss is made.  `Extractor` is one; so is any object with these two methods."""
+
+    def recipe(self, key: FeatureKey) -> Recipe | Mapping[str, Any]:
+        """What decides the numbers besides the key; cheap, asked once per key and store object."""
+
+    def __call__(self, key: FeatureKey, ids: Sequence[str]) -> Iterable[tuple[str, Features | Failure]]:
+        """Each id once, in any order, as soon as it is ready.  Raises only for what concerns all ids."""
+
+
+def gathered(
+    ids: Sequence[str], values: Any, frame_indices: Any, timestamps_s: Any, provenance: Any
+) -> dict[str, Features]:
+    """Columns of N rows as {id: Features}; ValuesError where they are not as long as the ids, or an id comes twice."""
+    columns = {"values": values, "frame_indices": frame_indices, "timestamps_s": timestamps_s, "provenance": provenance}
+    for name, column in columns.items():
+        if column is not None and len(column) != len(ids):
+            raise ValuesError(f"{len(ids)} ids, but {len(column)} {name}")
+    for id, count in Counter(ids).most_common(1):
+        if count > 1:
+            raise ValuesError(f"ids are not unique: {id!r} is given {count} times")
+    return {
+        id: Features(
+            values[row],
+            _cast(frame_indices, row, "iu", "int64"),
+            _cast(timestamps_s, row, "iuf", "float64"),
+            None if provenance is None else provenance[row],
+        )
+        for row, id in enumerate(ids)
+    }
+
+
+def _cast(column: Any, row: int, kinds: str, dtype: str) -> Any:
+    """One row in the dtype that is kept, where it is of a kind that loses nothing; else as it is, to be refused."""
+    if column is None:
+        return None
+    import numpy as np  # the caller has it loaded; this room is also imported where nothing else needs it
+
+    values = np.asarray(column[row])
+    return values.astype(dtype) if values.dtype.kind in kinds else values

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from numpy.typing import NDArray
 
-from featurestore.errors import FailedSampleError, FailedSamplesError, RecipeMismatchError, ValuesError
+from featurestore.errors import (
+    CorruptSegmentError,
+    FailedSampleError,
+    FailedSamplesError,
+    MissingFeatureError,
+    RecipeMismatchError,
+    ValuesError,
+)
 from featurestore.failures import FailureRecord
-from featurestore.features import Failure, Features
+from featurestore.features import Compute, Failure, Features
 from featurestore.key import FeatureKey
 from featurestore.shelf import Shelf, check_finite, check_form, reading
 from featurestore.stats import COMPUTED, FAILED, NOT_KEPT, WAITED
-
-if TYPE_CHECKING:
-    from featurestore.store import Compute
 
 UNIT = 64  # samples computed and committed together
 
@@ -146,4 +151,20 @@ def failure_of(key: FeatureKey, failed: Mapping[str, FailureRecord | Failure], a
         f"{len(failed)} of {asked} samples of {key} cannot be made, the others are stored; "
         f"e.g. {id!r}: {first.message}; {advice}",
         failed,
+    )
+
+
+def absence(root: Path, key: FeatureKey | str, ids: Sequence[str], shelf: Shelf | None) -> Exception:
+    """What to raise for samples that are not stored and cannot be computed here."""
+    count = f"sample {ids[0]!r} is" if len(ids) == 1 else f"{len(ids)} samples, e.g. {ids[0]!r}, are"
+    where = f"{key}@{shelf.fingerprint[:8]}" if shelf is not None else str(key)
+    if shelf is not None and shelf.reader.problems:
+        name, why = next(iter(shelf.reader.problems.items()))
+        return CorruptSegmentError(
+            f"{count} not to be had under {where} in {root}: {len(shelf.reader.problems)} segments are "
+            f"damaged, e.g. {name}: {why}; run `fstore verify {key} --store {root} --full --repair`"
+        )
+    return MissingFeatureError(
+        f"{count} not stored under {where} in {root}, and this store has no compute for it; run "
+        f"`fstore extract {key} --manifest FILE.csv --store {root}`"
     )

@@ -73,6 +73,23 @@ class Shelf:
             self._recipe = read_recipe(self.place)
         return self._recipe
 
+    def places(self, ids: Sequence[str]) -> list[Any]:
+        """(segment, row) of each sample, None where it is not stored; InvalidIdError for what cannot be an id."""
+        with reading(self.key):
+            try:
+                return [self.reader.find(id) for id in ids]
+            except (UnicodeError, AttributeError):
+                for id in ids:
+                    check_id(id)
+                raise
+
+    def line(self, id: str) -> dict[str, Any] | None:
+        """What is kept beside the values of a sample; None where it is not stored."""
+        if self.places([id]) == [None]:
+            return None
+        with reading(id):
+            return self.reader.line(id)
+
     def put(
         self,
         features: Mapping[str, Features],

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.catalog import Catalog, as_key
-from featurestore.errors import (
-    CorruptSegmentError,
-    MissingFeatureError,
-    ReadOnlyError,
-    ValuesError,
-)
+from featurestore.errors import ReadOnlyError, ValuesError
 from featurestore.eviction import DEFAULT
 from featurestore.failures import FailureRecord
-from featurestore.features import Failure, Features
+from featurestore.features import Compute, Features, gathered
 from featurestore.key import FeatureKey, check_id
 from featurestore.memory import MemoryTier
-from featurestore.miss import Found, Hit, Miss, failure_of, recorded
+from featurestore.miss import Found, Hit, Miss, absence, failure_of, recorded
 from featurestore.reader import BadRowError, fits
 from featurestore.recipe import Recipe
 from featurestore.shelf import Shelf, reading
 from featurestore.stats import BYTES_READ, DISK_HITS, MEMORY_HITS, MISSES, Stats
-
-
-class Compute(Protocol):
-    """How a miss is made.  `Extractor` is one; so is any object with these two methods."""
-
-    def recipe(self, key: FeatureKey) -> Recipe | Mapping[str, Any]:
-        """What decides the numbers besides the key; cheap, asked once per key and store object."""
-
-    def __call__(self, key: FeatureKey, ids: Sequence[str]) -> Iterable[tuple[str, Features | Failure]]:
-        """Each id once, in any order, as soon as it is ready.  Raises only for what concerns all ids."""
 
 
 class FeatureStore:
@@ -96,7 +80,7 @@ class FeatureStore:
         if shelf is None or last_key is not key or last_recipe is not recipe:
             shelf = self._catalog.shelf(key, recipe)
             if shelf is None:
-                raise self._missing(key, [id], None)
+                raise self._nothing(key, [id])
             self._last = (key, recipe, shelf)
         if self._memory is None:
             try:
@@ -114,13 +98,13 @@ class FeatureStore:
         """The values of a sample with its frame indices, timestamps, provenance, recipe, and where they came from."""
         shelf = self._catalog.shelf(key, recipe)
         if shelf is None:
-            raise self._missing(key, [id], None)
-        line = self._line(shelf, id)  # first: where it is damaged, the sample is a miss
+            raise self._nothing(key, [id])
+        line = shelf.line(id)  # first: where it is damaged, the sample is a miss
         values, answer, made = self._get_all(shelf, [id], one=True)[id]
-        line = line or self._line(shelf, id)
+        line = line or shelf.line(id)
         if line is None:
             if made is None:
-                raise self._missing(key, [id], shelf)  # deleted meanwhile
+                raise absence(self.root, key, [id], shelf)  # deleted meanwhile
             return Features(values, made.frame_indices, made.timestamps_s, made.provenance, shelf.recipe, answer)
         frames, seconds = line.get("frame_indices"), line.get("timestamps_s")
         return Features(
@@ -147,9 +131,9 @@ class FeatureStore:
         if shelf is None:
             if not ids:
                 return out if out is not None else [] if str(key).endswith("/all") else np.empty((0, 0, 0), np.float32)
-            raise self._missing(key, ids, None)
+            raise self._nothing(key, ids)
         reader = shelf.reader
-        places = _places(shelf, ids)
+        places = shelf.places(ids)
         if self._memory is None and None not in places and ids:
             result: NDArray[Any] | list[NDArray[Any]] | None = self._into(shelf, places, out)
             if result is not None:
@@ -211,11 +195,11 @@ class FeatureStore:
             records = recorded(shelf, absent)
             if len(records) == len(absent):
                 raise failure_of(shelf.key, records, len(absent), one)
-            raise self._missing(shelf.key, [id for id in absent if id not in records], shelf)
+            raise absence(self.root, shelf.key, [id for id in absent if id not in records], shelf)
         return Miss(shelf, self.compute, lambda id: self._look(shelf, id), counts, self.read_only).make(absent, one)
 
     def _look(self, shelf: Shelf, id: str) -> Hit | None:
-        (place,) = _places(shelf, [id])
+        (place,) = shelf.places([id])
         if place is None:
             return None
         if self._memory is not None:
@@ -230,12 +214,6 @@ class FeatureStore:
         if self._memory is not None:
             self._memory.put(place, values)
         return values, "disk"
-
-    def _line(self, shelf: Shelf, id: str) -> dict[str, Any] | None:
-        if _places(shelf, [id]) == [None]:
-            return None
-        with reading(id):
-            return shelf.reader.line(id)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -263,27 +241,7 @@ class FeatureStore:
         if self.read_only:
             raise ReadOnlyError(f"{self.root} was opened with read_only=True: nothing can be put into it")
         ids = list(ids)
-        named = {
-            "values": values,
-            "frame_indices": frame_indices,
-            "timestamps_s": timestamps_s,
-            "provenance": provenance,
-        }
-        for name, column in named.items():
-            if column is not None and len(column) != len(ids):
-                raise ValuesError(f"{len(ids)} ids, but {len(column)} {name}")
-        id, count = Counter(ids).most_common(1)[0] if ids else ("", 0)
-        if count > 1:
-            raise ValuesError(f"ids are not unique: {id!r} is given {count} times")
-        features = {
-            id: Features(
-                values[number],
-                _whole(frame_indices, number),
-                _seconds(timestamps_s, number),
-                None if provenance is None else provenance[number],
-            )
-            for number, id in enumerate(ids)
-        }
+        features = gathered(ids, values, frame_indices, timestamps_s, provenance)
         if not features:
             return 0
         recipe = Recipe.of(recipe)
@@ -366,45 +324,17 @@ class FeatureStore:
             return [(id, False) for id in ids]
         with reading(key):
             shelf.reader.refresh()
-        return [(id, place is not None) for id, place in zip(ids, _places(shelf, ids), strict=True)]
+        return [(id, place is not None) for id, place in zip(ids, shelf.places(ids), strict=True)]
 
     def _writable(self, key: FeatureKey | str, recipe: str | None) -> Shelf | None:
         if self.read_only:
             raise ReadOnlyError(f"{self.root} was opened with read_only=True: nothing can be changed in it")
         return self._catalog.shelf(key, recipe)
 
-    def _missing(self, key: FeatureKey | str, ids: Sequence[str], shelf: Shelf | None) -> Exception:
-        """What to raise for ids that are not stored and cannot be computed here."""
-        if shelf is None:
-            self.stats.counts()[MISSES] += len(set(ids))
-        count = f"sample {ids[0]!r} is" if len(ids) == 1 else f"{len(ids)} samples, e.g. {ids[0]!r}, are"
-        where = f"{key}@{shelf.fingerprint[:8]}" if shelf is not None else str(key)
-        if shelf is not None and shelf.reader.problems:
-            name, why = next(iter(shelf.reader.problems.items()))
-            return CorruptSegmentError(
-                f"{count} not to be had under {where} in {self.root}: {len(shelf.reader.problems)} segments are "
-                f"damaged, e.g. {name}: {why}; run `fstore verify {key} --store {self.root} --full --repair`"
-            )
-        return MissingFeatureError(
-            f"{count} not stored under {where} in {self.root}, and this store has no compute for it; run "
-            f"`fstore extract {key} --manifest FILE.csv --store {self.root}`"
-        )
-
-
-def _whole(column: Any, number: int) -> Any:
-    """A row of frame indices as int64 where it is of whole numbers; anything else is refused by `check_features`."""
-    if column is None:
-        return None
-    row = np.asarray(column[number])
-    return row.astype(np.int64) if row.dtype.kind in "iu" else row
-
-
-def _seconds(column: Any, number: int) -> Any:
-    """A row of timestamps as float64 where it is of numbers."""
-    if column is None:
-        return None
-    row = np.asarray(column[number])
-    return row.astype(np.float64) if row.dtype.kind in "iuf" else row
+    def _nothing(self, key: FeatureKey | str, ids: Sequence[str]) -> Exception:
+        """What to raise where nothing at all is stored under a key."""
+        self.stats.counts()[MISSES] += len(set(ids))
+        return absence(self.root, key, ids, None)
 
 
 def _checked_out(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -414,14 +344,3 @@ def _checked_out(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: Any) -
         found = f"{out.shape} {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
         raise ValuesError(f"out is {found}, not a writable C-contiguous {shape} {np.dtype(dtype)} as stored")
     return out
-
-
-def _places(shelf: Shelf, ids: Sequence[str]) -> list[Any]:
-    """Where each sample is stored, None where it is not; InvalidIdError for what cannot be an id."""
-    with reading(shelf.key):
-        try:
-            return [shelf.reader.find(id) for id in ids]
-        except (UnicodeError, AttributeError):
-            for id in ids:
-                check_id(id)
-            raise

@@ -13,14 +13,13 @@ import numpy as np
 
 from featurestore.errors import LegacyTreeError
 from featurestore.extractor import Extractor
-from featurestore.features import Failure
+from featurestore.features import Compute, Failure
 from featurestore.key import FeatureKey
 from featurestore.legacy.findings import Findings
 from featurestore.legacy.intake import open_folder
 from featurestore.legacy.npy import read_npy
 from featurestore.legacy.sources import Sources
 from featurestore.legacy.tree import FeatureFolder, scan_tree
-from featurestore.store import Compute
 
 SAME = 0.999
 """cosine of a row and its counterpart; float16 encoding and another decoder stay above it, another frame does not"""

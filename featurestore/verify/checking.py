@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import ConfigError, FeatureStoreError
+from featurestore.features import Compute
 from featurestore.key import FeatureKey
 from featurestore.reader import UnknownFormatError
 from featurestore.recipe import Recipe
 from featurestore.samples import Sample
 from featurestore.shelf import Shelf
-from featurestore.store import Compute
 from featurestore.verify.content import Content
 from featurestore.verify.coverage import check_coverage
 from featurestore.verify.damage import Damage

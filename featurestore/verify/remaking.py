@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import ConfigError
-from featurestore.features import Failure, Features
+from featurestore.features import Compute, Failure, Features
 from featurestore.recipe import Recipe
 from featurestore.shelf import Shelf
-from featurestore.store import Compute
 from featurestore.verify.findings import Findings
 
 FULL_PRECISION, HALF_PRECISION = 1e-5, 2e-3  # relative to the largest value: batches change last bits
