@@ -62,13 +62,13 @@ def write(root: Path, board: Board, numbers: range, until: float, seed: int) -> 
     return steps
 
 
-def merge(root: Path, until: float) -> int:
-    """Compact and remove what is replaced at once, without the grace that readers are given."""
+def merge(root: Path, until: float, grace_s: float) -> int:
+    """Compact, and remove what was replaced when its grace is over."""
     merges = 0
     while time.monotonic() < until:
         shelf = FeatureStore(root).shelf(KEY)
         if shelf is not None:
-            shelf.compact("zstd" if merges % 3 == 2 else None, grace_s=0)
+            shelf.compact("zstd" if merges % 3 == 2 else None, grace_s)
             merges += 1
         time.sleep(0.02)
     return merges
@@ -109,7 +109,10 @@ def same(a: Any, b: Any) -> bool:
     return a is b if a is None or b is None else np.array_equal(a, b)
 
 
-def run(root: Path, seconds: float, threads: int) -> tuple[dict[str, int], list[str]]:
+def run(
+    root: Path, seconds: float, threads: int, reader: Callable[..., tuple[int, list[str]]] = read, grace_s: float = 0
+) -> tuple[dict[str, int], list[str]]:
+    """Two writers, one that merges and removes, two readers; (counts, what was not true)."""
     board = Board()
     until = time.monotonic() + seconds
     half = len(IDS) // 2
@@ -118,8 +121,8 @@ def run(root: Path, seconds: float, threads: int) -> tuple[dict[str, int], list[
         Worker(functools.partial(write, root, board, numbers, until, seed))
         for seed, numbers in enumerate((range(half), range(half, len(IDS))))
     ]
-    merger = Worker(functools.partial(merge, root, until))
-    readers = [Worker(functools.partial(read, root, board, until, seed, threads)) for seed in range(2)]
+    merger = Worker(functools.partial(merge, root, until, grace_s))
+    readers = [Worker(functools.partial(reader, root, board, until, seed, threads)) for seed in range(2)]
     outcomes = [worker.outcome() for worker in (*readers, *writers, merger)]
     found = [error for _, error in outcomes if error]
     found += [what for result, _ in outcomes[:2] if result for what in result[1]]
