@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.durable import explain, fsync_dir
 from featurestore.errors import ConfigError, CorruptSegmentError
+from featurestore.levels import Place
 from featurestore.reader import BadRowError, Reader, Segment, id_digest
 from featurestore.recipe import Recipe
-from featurestore.segment import Place, Rows, commit, encode_line, explain, fsync_dir
+from featurestore.segment import Rows, commit, encode_line
 
 GRACE_S = 900.0  # how long a replaced segment stays for readers that opened before
 MAX_BYTES = 1 << 30  # of one segment

@@ -2,8 +2,6 @@
 
 The order of the steps is the promise: staging, shard, rows, sealed zarr.json, each fsynced, then one
 rename into `segments/`, then the fsync that makes the rename durable.  `docs/format.md` has the bytes.
-Everything is written with `os` calls in this file and in `replacement.py`, so that tests can make
-each of them fail.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import featurestore
-from featurestore.errors import CommitUncertainError, InvalidKeyError, ReadOnlyError, StoreError
-from featurestore.key import FeatureKey
+from featurestore.durable import create, explain, fsync, fsync_dir, write, write_file
+from featurestore.errors import CommitUncertainError, StoreError
+from featurestore.levels import Place, ensure_levels
 from featurestore.reader import CHUNK_INDEX, FORMAT, RECORD, SEAL_SIZE, id_digest, seal_of
 from featurestore.recipe import Recipe
 
@@ -38,29 +36,6 @@ crc32c = google_crc32c.value
 SHARD_FILE = "c.0.0.0"
 REPLACES_FILE = "replaces"  # what zarr.json says too: damage to either must not bring back replaced rows
 BLOCK_BYTES = 32 << 20  # written at a time: bounds the memory that a commit needs beside the values
-_durable: set[str] = set()  # recipe directories whose levels this process has fsynced
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one recipe of one key lives under a store's root."""
-
-    root: Path
-    key: FeatureKey
-    fingerprint: str
-
-    @cached_property
-    def recipe_dir(self) -> Path:
-        return self.root.joinpath("data", *self.key.parts, self.fingerprint)
-
-    @cached_property
-    def segments(self) -> Path:
-        return self.recipe_dir / "segments"
-
-    @cached_property
-    def house(self) -> Path:
-        """Housekeeping, outside the Zarr tree but on the same file system, so that rename works."""
-        return self.root.joinpath(".fstore", *self.key.parts, self.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -169,7 +144,7 @@ def _write_shard(path: Path | str, rows: Rows, codec: str | None) -> tuple[dict[
     payload = rows.shape[0] * rows.shape[1] * rows.dtype.itemsize
     digest = _Digest(len(rows.ids) * payload)
     at = offset = 0
-    fd = _create(path)
+    fd = create(path)
     try:
         for block in rows.blocks:
             step = max(1, BLOCK_BYTES // (payload + 4))
@@ -193,14 +168,14 @@ def _write_shard(path: Path | str, rows: Rows, codec: str | None) -> tuple[dict[
                 at += len(part)
                 offset += int(sizes.sum())
                 digest.update(data)
-                _write(fd, data)
+                write(fd, data)
         if at != len(rows.ids):
             raise ValueError(f"{at} rows were given for {len(rows.ids)} ids")
         tail = index.tobytes()
         tail += crc32c(tail).to_bytes(4, "little")
         digest.update(tail)
-        _write(fd, tail)
-        _fsync(fd)
+        write(fd, tail)
+        fsync(fd)
         return {"bytes": offset + len(tail), "blake2b": digest.hexdigest()}, crcs
     finally:
         digest.close()
@@ -300,133 +275,3 @@ def _made_with() -> dict[str, Any]:
         "host": socket.gethostname(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-
-
-# -- levels ------------------------------------------------------------------------------------
-
-
-def ensure_levels(place: Place, recipe: Recipe) -> None:
-    """Create what is missing above `segments/`, top down, durable, each level a Zarr group."""
-    known = str(place.recipe_dir) in _durable
-    if known and os.path.isdir(place.segments) and os.path.isdir(f"{place.house}/tmp"):
-        return
-    if not os.path.isdir(place.root / "data"):
-        os.makedirs(place.root, exist_ok=True)
-        for folder in place.root.parents:
-            _fsync_parent(folder)
-    os.makedirs(place.house / "tmp", exist_ok=True)
-    level = place.root
-    for part in ("data", *place.key.parts, place.fingerprint, "segments"):
-        _refuse_other_case(level, part)
-        level = level / part
-        if not level.is_dir():
-            try:
-                os.mkdir(level)
-            except FileExistsError:
-                pass  # another process was faster
-        attributes: dict[str, Any] = {}
-        if level == place.recipe_dir:
-            attributes = {"featurestore": {"format": FORMAT, "key": str(place.key), "recipe": recipe.data}}
-        ensure_group(level, attributes, place.house / "tmp")
-        # Also where the level was there: another process may have made it and not yet fsynced it,
-        # and what is acknowledged below it must not be lost with it.  The last one, `segments`, is
-        # fsynced by every commit.
-        fsync_dir(level.parent)
-    _durable.add(str(place.recipe_dir))
-
-
-def _fsync_parent(folder: Path) -> None:
-    """Make a directory above the root durable, also where it was there: its maker may have been killed since."""
-    try:
-        fsync_dir(folder)
-    except PermissionError:
-        pass  # somebody else's, such as /home: it was there before
-
-
-def ensure_group(level: Path, attributes: Mapping[str, Any], tmp: Path) -> None:
-    """Write the Zarr group document of a level where it is missing, by a rename from `tmp`."""
-    document = level / "zarr.json"
-    if document.exists():
-        return
-    staged = tmp / f"{uuid.uuid4().hex}.json"
-    try:
-        write_file(staged, [group_document(attributes)])
-        # Two writers rename the same bytes over each other: the content follows from the path.
-        os.rename(staged, document)
-    except BaseException:
-        staged.unlink(missing_ok=True)
-        raise
-
-
-def group_document(attributes: Mapping[str, Any]) -> bytes:
-    """The bytes of a level's zarr.json."""
-    content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _refuse_other_case(parent: Path, part: str) -> None:
-    """Two names that differ only in case would be one directory on some file systems."""
-    try:
-        names = os.listdir(parent)
-    except FileNotFoundError:
-        return
-    if part not in names:
-        for name in names:
-            if name.lower() == part.lower():
-                raise InvalidKeyError(f"{part!r} differs only in case from {name!r}, which is already in {parent}")
-
-
-# -- files -------------------------------------------------------------------------------------
-
-
-def write_file(path: Path | str, parts: Sequence[bytes]) -> None:
-    """A new file with this content, fsynced."""
-    fd = _create(path)
-    try:
-        for part in parts:
-            _write(fd, part)
-        _fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _create(path: Path | str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-
-
-def _write(fd: int, data: Any) -> None:
-    rest = memoryview(data)
-    while rest:  # a write may be short
-        rest = rest[os.write(fd, rest) :]
-
-
-def _fsync(fd: int) -> None:
-    if sys.platform == "darwin":
-        import fcntl  # not on every platform
-
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync alone does not reach the disk there
-    else:
-        os.fsync(fd)
-
-
-def fsync_dir(path: Path | str) -> None:
-    """Make names created in, or renamed into, a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def explain(error: OSError, what: str) -> StoreError:
-    """The system's error in our words: what did not happen, where, and what to do."""
-    path = str(error.filename or "")
-    kind: type[StoreError] = StoreError
-    advice = "look at the path"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        kind, advice = ReadOnlyError, "make the directory writable, or open the store with read_only=True"
-    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        advice = "free some space and run it again: what was acknowledged before is safe"
-    elif error.errno == errno.EXDEV:
-        advice = "`data` and `.fstore` of a store must be on one file system"
-    return kind(error.errno or errno.EIO, f"{what}: {error.strerror or error}; {advice}", path)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import replacement
+from featurestore.durable import explain, fsync_dir
 from featurestore.errors import (
     CorruptSegmentError,
     ExistsError,
@@ -27,9 +28,10 @@ from featurestore.failures import FailureRecord, Failures
 from featurestore.features import Failure, Features
 from featurestore.flight import Flight
 from featurestore.key import FeatureKey, check_id
+from featurestore.levels import Place, ensure_levels
 from featurestore.reader import FORMAT, BadRowError, Reader, UnknownFormatError
 from featurestore.recipe import Recipe
-from featurestore.segment import Place, Rows, commit, encode_line, ensure_levels, explain, fsync_dir, row_line
+from featurestore.segment import Rows, commit, encode_line, row_line
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
 

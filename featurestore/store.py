@@ -160,7 +160,7 @@ class FeatureStore:
             _checked_out(out, (len(places), *segment.shape), segment.dtype)
         with reading(shelf.key):
             try:
-                return reader.fill(places, reader.empty(len(places)) if out is None else out)
+                return reader.fill(places, out)
             except (OSError, BadRowError) as error:
                 reader.recover(error)
         return None
@@ -246,7 +246,7 @@ class FeatureStore:
             return 0
         recipe = Recipe.of(recipe)
         shelf = self._catalog.exact(key, recipe.fingerprint, recipe)
-        is_new = not shelf.place.recipe_dir.is_dir()
+        is_new = not os.path.isdir(shelf.place.recipe_dir)
         count = shelf.put(features, overwrite=features if overwrite else (), made_with=made_with)
         if is_new:  # one more to choose from
             self._forget()

@@ -11,7 +11,6 @@ import pytest
 from keeping import ALL, KEY, Making, batch, fill, flip, reseal, segment_dirs, values_of
 
 from featurestore import FeatureKey, FeatureStore, Recipe
-from featurestore import segment as segment_room
 from featurestore.errors import (
     AmbiguousRecipeError,
     FormatVersionError,
@@ -21,6 +20,7 @@ from featurestore.errors import (
     UnknownRecipeError,
     WeightsNotFoundError,
 )
+from featurestore.levels import Place, ensure_levels
 
 ONE, TWO = Recipe({"weights": "one"}), Recipe({"weights": "two", "origin": "import"})
 
@@ -214,7 +214,7 @@ def test_a_recipe_without_rows_does_not_make_the_other_one_ambiguous(tmp_path: P
     """A writer that was killed, or ran out of space, before its first commit."""
     store = FeatureStore(tmp_path)
     store.put_many(KEY, ["a", "b"], batch(["a", "b"]), recipe=ONE)
-    segment_room.ensure_levels(segment_room.Place(tmp_path, KEY, TWO.fingerprint), TWO)
+    ensure_levels(Place(tmp_path, KEY, TWO.fingerprint), TWO)
     assert is_one(FeatureStore(tmp_path))
     assert list(FeatureStore(tmp_path).recipes(KEY)) == sorted([ONE.fingerprint, TWO.fingerprint])
     store.put_many(KEY, ["a"], batch(["x"]), recipe=TWO)

@@ -17,6 +17,7 @@ from featurestore import FeatureKey, FeatureStore, Recipe
 from featurestore import replacement as room
 from featurestore import segment as segment_room
 from featurestore.errors import ConfigError, CorruptSegmentError
+from featurestore.levels import Place
 from featurestore.shelf import Shelf
 
 IDS = ["a", "b", "c", "d"]
@@ -191,7 +192,7 @@ def test_lexically_first_answers_the_same_before_and_after(tmp_path: Path) -> No
             (4, DIM), np.dtype(np.float32), [segment_room.row_line(id, None, None, None) for id in ("x", value)],
             ["x", value], [batch([value, value])],
         )  # fmt: skip
-        place = segment_room.Place(tmp_path, KEY, Recipe(RECIPE).fingerprint)
+        place = Place(tmp_path, KEY, Recipe(RECIPE).fingerprint)
         segment_room.commit(place, Recipe(RECIPE), rows, time_ns=time_ns)
         shelf = shelf_of(tmp_path)
     before = stored(tmp_path)

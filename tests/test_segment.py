@@ -20,11 +20,12 @@ import numpy as np
 import pytest
 from keeping import ALL, DIM, KEY, RECIPE, batch, fill, header_of, recipe_dir, segment_dirs, values_of
 
-from featurestore import FeatureKey, FeatureStore, Recipe
+from featurestore import FeatureKey, FeatureStore, Recipe, levels
 from featurestore import segment as room
 from featurestore.errors import CommitUncertainError, ReadOnlyError, StoreError
+from featurestore.levels import Place
 from featurestore.reader import RECORD
-from featurestore.segment import Place, Rows, commit, row_line
+from featurestore.segment import Rows, commit, row_line
 
 IDS = ["a", "b", "é"]
 PAYLOAD = 4 * DIM * 4
@@ -238,7 +239,7 @@ def test_the_document_of_a_recipe_is_written_once(tmp_path: Path) -> None:
     path = recipe_dir(tmp_path) / "zarr.json"
     before = (path.stat().st_ino, path.read_bytes())
     put(tmp_path)
-    room._durable.clear()  # as another process
+    levels._durable.clear()  # as another process
     put(tmp_path)
     assert (path.stat().st_ino, path.read_bytes()) == before
 

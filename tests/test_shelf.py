@@ -10,8 +10,8 @@ from keeping import DIM, KEY, RECIPE, batch, fill, recipe_dir, values_of
 
 from featurestore import Failure, Features, FeatureStore, Recipe
 from featurestore.errors import CorruptSegmentError, ExistsError, FormatVersionError, StoreError, UnknownRecipeError
+from featurestore.levels import Place
 from featurestore.reader import BadRowError, UnknownFormatError
-from featurestore.segment import Place
 from featurestore.shelf import Shelf, as_rows, read_recipe, reading
 
 FINGERPRINT = Recipe(RECIPE).fingerprint

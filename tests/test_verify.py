@@ -15,8 +15,9 @@ import pytest
 
 from featurestore import Failure, FeatureKey, Features, FeatureStore, Recipe, Sample
 from featurestore.errors import ConfigError
+from featurestore.levels import Place
 from featurestore.reader import seal_of
-from featurestore.segment import Place, Rows, commit, row_line
+from featurestore.segment import Rows, commit, row_line
 from featurestore.shelf import Shelf
 from featurestore.verify import KINDS, Report, damage, verify
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from featurestore.cli.checkup import Check, note, ok, problem
 from featurestore.cli.output import size_text
+from featurestore.durable import fsync_dir
 from featurestore.reader import NETWORK
-from featurestore.segment import fsync_dir
 
 LOW_SPACE = 5 << 30  # bytes; features of a large dataset are 0.5 to 5 GB
 SKEW_S = 1.0

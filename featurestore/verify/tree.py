@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featurestore.durable import fsync_dir
 from featurestore.errors import FormatVersionError, UnknownRecipeError
 from featurestore.key import FeatureKey
+from featurestore.levels import Place, ensure_group, group_document
 from featurestore.reader import FORMAT
 from featurestore.recipe import Recipe
-from featurestore.segment import REPLACES_FILE, SHARD_FILE, Place, ensure_group, fsync_dir, group_document
+from featurestore.segment import REPLACES_FILE, SHARD_FILE
 from featurestore.shelf import Shelf, read_recipe
 from featurestore.verify.findings import Finding, Findings
 

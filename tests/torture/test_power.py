@@ -14,7 +14,7 @@ from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 from power import State, restore, states
 from recorder import Killed, Recorder, Recording
 
-from featurestore import FeatureKey, FeatureStore, Recipe, segment
+from featurestore import FeatureKey, FeatureStore, Recipe, levels
 
 STORE = "lab/features"
 PUTS = [Op("put", (f"s{number}", f"t{number}"), 1) for number in range(3)]
@@ -45,7 +45,7 @@ def record(folder: Path, before: list[Op], ops: list[Op]) -> Recording:
     store = FeatureStore(folder / STORE)
     for op in before:
         op.run(store)
-    segment._durable.clear()  # what follows is another process
+    levels._durable.clear()  # what follows is another process
     with Recorder(folder) as recorder:
         for number, op in enumerate(ops):
             recorder.mark(f"begin {number}")
@@ -71,7 +71,7 @@ def damage(disk: Path, state: State, oracle: Oracle, go_on: bool) -> list[str]:
     """What is lost or wrong after the power comes back, and after the work in doubt is done once more."""
     shutil.rmtree(disk, ignore_errors=True)
     restore(state, disk)
-    segment._durable.clear()
+    levels._durable.clear()
     doubt, root = oracle.doubt, disk / STORE
     acknowledged = {place for place, ids in oracle.held.items() if any(ids.values())}
     found = oracle.settle(root)
@@ -105,7 +105,7 @@ def record_killed(folder: Path, op: Op, kill_after: int) -> tuple[Recording, boo
     """One process is killed in its commit, another one makes the same commit; whether the first came to its end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    segment._durable.clear()
+    levels._durable.clear()
     with Recorder(folder, kill_after) as recorder:
         try:
             op.run(FeatureStore(folder / STORE))
@@ -113,7 +113,7 @@ def record_killed(folder: Path, op: Op, kill_after: int) -> tuple[Recording, boo
         except Killed:
             finished = False
         recorder.kill_after = None
-        segment._durable.clear()
+        levels._durable.clear()
         op.run(FeatureStore(folder / STORE))
     return recorder.recording, finished
 

@@ -15,7 +15,7 @@ from faults import FAULTS, Failing, Fault
 from mutants import mutant
 from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 
-from featurestore import FeatureStore, replacement, segment
+from featurestore import FeatureStore, durable, levels, replacement, segment
 from featurestore.errors import FeatureStoreError
 from featurestore.shelf import Shelf
 
@@ -61,7 +61,7 @@ def test_any_system_call_may_fail(
 def fresh(template: Path, disk: Path) -> FeatureStore:
     shutil.rmtree(disk, ignore_errors=True)
     shutil.copytree(template, disk)
-    segment._durable.clear()
+    levels._durable.clear()
     return FeatureStore(disk / "features")
 
 
@@ -127,12 +127,12 @@ def left_behind(root: Path, op: Op) -> list[str]:
 MUTANTS = {
     "a short write counts as a whole one": (
         "put",
-        lambda: mutant(segment._write, "while rest:  # a write may be short", "if rest:"),
+        lambda: mutant(durable.write, "while rest:  # a write may be short", "if rest:"),
     ),
     "a failed fsync is passed over": (
         "put",
         lambda: mutant(
-            segment._fsync,
+            durable.fsync,
             "else:\n        os.fsync(fd)",
             "else:\n        try:\n            os.fsync(fd)\n        except OSError:\n            pass",
         ),
