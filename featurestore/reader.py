@@ -151,6 +151,20 @@ class Segment:
             if not checked[row]:
                 self._check(row, out)
 
+    def gather(self, rows: Sequence[int]) -> Any:
+        """Several rows as one fresh array (k, n_frames, dim); None where there is no map to take them from."""
+        view = self.view()
+        if view is None:
+            return None
+        checked = self.checked
+        unchecked = [slot for slot, row in enumerate(rows) if not checked[row]]
+        if len(unchecked) > 1:
+            self._advise([rows[slot] for slot in unchecked])
+        out = view[rows]
+        for slot in unchecked:
+            self._check(rows[slot], out[slot])
+        return out
+
     def _read_into(self, row: int, out: Any) -> None:
         if self.codec is not None:
             self._inflate_into(row, out)
@@ -551,20 +565,27 @@ class Reader:
         if out is not None and not (places and fits(out, (len(ids), *places[0][0].shape), places[0][0].dtype)):
             raise ValueError("out is not a writable C-contiguous array (N, n_frames, dim) of the stored dtype")
         try:
-            return self.fill(places, self.empty(len(ids)) if out is None else out)
+            return self.fill(places, out)
         except (OSError, BadRowError) as error:
             self.recover(error, _again)
         return self.get_many(ids, out, True)
 
     def empty(self, n: int) -> Any:
-        """What `fill` takes: an array (n, n_frames, dim), or a list where the number of rows varies."""
+        """What `fill` returns: an array (n, n_frames, dim), or a list where the number of rows varies."""
         if self.key.endswith("/all"):
             return [None] * n
         shape, dtype = self.row_type or ((0, 0), np.dtype("f4"))
         return np.empty((n, *shape), dtype)
 
-    def fill(self, places: Sequence[Place], out: Any) -> Any:
-        """Rows at `places` into out[0], out[1], ...; returns `out`."""
+    def fill(self, places: Sequence[Place], out: Any = None) -> Any:
+        """Rows at `places` into out[0], out[1], ...; returns `out`, by default a fresh array or list."""
+        if out is None:
+            first = places[0][0] if places and not self.key.endswith("/all") else None
+            if first is not None and all(segment is first for segment, _ in places):
+                out = first.gather([row for _, row in places])  # numpy's own loop
+                if out is not None:
+                    return out
+            out = self.empty(len(places))
         groups: Dict[Segment, Tuple[List[int], List[Any]]] = {}
         for slot, (segment, row) in enumerate(places):
             group = groups.get(segment)
