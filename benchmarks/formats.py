@@ -97,7 +97,7 @@ class Memmap(Format):
         return np.array(self.rows[i])
 
     def many(self, rows: Sequence[int]) -> Any:
-        return np.array(self.rows[rows])
+        return np.array(self.rows[list(rows)])
 
 
 class Lmdb(Format):
@@ -189,7 +189,7 @@ class Arrow(Format):
         return np.frombuffer(self.rows[i].as_buffer(), self.dtype).reshape(ROW).copy()
 
     def many(self, rows: Sequence[int]) -> Any:
-        taken = self.rows.take(self.array(rows))
+        taken = self.rows.take(self.array(list(rows)))
         return np.frombuffer(taken.buffers()[1], self.dtype, len(rows) * ROW[0] * ROW[1]).reshape(-1, *ROW).copy()
 
 

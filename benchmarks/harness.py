@@ -81,18 +81,18 @@ def _gpu() -> str | None:
     return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
 
 
-def cpu_seconds(*, children: bool = True) -> float:
+def cpu_seconds() -> float:
     """User and system time of this process, and of its children: those that ended, and those that are alive."""
-    own = os.times()
-    spent = own.user + own.system
-    if children:
-        import psutil
+    import resource  # not on every platform
 
-        spent += own.children_user + own.children_system
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):  # it ended this moment
-                times = process.cpu_times()
-                spent += times.user + times.system
+    import psutil
+
+    used = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    spent = sum(each.ru_utime + each.ru_stime for each in used)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended this moment
+            times = process.cpu_times()
+            spent += times.user + times.system
     return spent
 
 

@@ -112,7 +112,7 @@ def _targets(results: Mapping[str, Any]) -> str:
         reached = f"{number(value)} {target.unit}"
         rows.append({"what": target.what, "target": target.aim, "reached": reached, "": "" if met else "missed"})
         if not met:
-            missed.append(f"* **{target.what}** ({reached}, aimed at {target.aim}): {target.limit}.")
+            missed.append(f"* **{target.what}** ({reached}, aimed at {target.aim}): {target.why(results)}.")
     text = table(rows)
     return text if not missed else f"{text}\n\nWhere a target is missed, this is the limit:\n\n" + "\n".join(missed)
 
