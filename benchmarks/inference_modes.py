@@ -6,7 +6,7 @@ Samples are of production shape, made in code: 4 s of 720p h264 with one keyfram
 JSON with a peak; a few different ones under many names.  Runs are those of `affect-infer run`, checks of all inputs
 included, with the real heads and tokenizer and a stub for the language model.  All samples go through encoders that
 cost nothing (`decode and store`); `--encoded` of them through ViT-B/32, a HuBERT of 6 layers and CLIP's text tower,
-all with random weights on the CPU, and that is scaled to all.
+all with random weights on the CPU, and that is scaled to the guide's 411.
 Does not show: a GPU, networks of true size (ViT-L, HuBERT-large, 7B) anywhere; what the answers are worth.
 """
 
@@ -37,6 +37,7 @@ from featurestore.media import audio_windows, count_faces, decode_frames, index_
 from featurestore.merfactory import descriptions_of
 
 SECONDS = 4
+GUIDE_SAMPLES = 411
 MODALITIES = ("frame", "face", "audio", "au")
 CLAIMED = {"all live, uniform": 30, "all live, emotion_peak": 240, "frame stored": 45, "everything stored": 10}
 NOT_MEASURED = "not measured: no GPU"
@@ -195,8 +196,8 @@ def guide(whole: Mapping[str, Any], encoded: Mapping[str, Any], n: int, few: int
                 "decode and store, s": round(all_of_them.wall, 2),
                 "CPU s": round(all_cpu_s, 2),
                 "encoded": few,
-                "with encoders, scaled, s": round(some.wall / few * n, 1),
-                "scaled CPU s": round(some_cpu_s / few * n, 1),
+                "with encoders, scaled, s": round(some.wall / few * GUIDE_SAMPLES, 1),
+                "scaled CPU s": round(some_cpu_s / few * GUIDE_SAMPLES, 1),
                 **ms,
             }
         )
