@@ -157,7 +157,7 @@ def draw_modes(results: Mapping[str, Any], folder: Path) -> list[str]:
         )
     bars(
         folder / "modes.svg", "The guide's table: seconds for 411 samples", values, "seconds, less is better",
-        f"claimed: whole runs on a GPU; measured: preparing the inputs of {rows[0]['encoded']} samples on the CPU, scaled", log=True,
+        f"claimed: whole runs; measured: inputs of {rows[0]['encoded']} samples prepared on the CPU, scaled", log=True,
     )  # fmt: skip
     return ["modes.svg"]
 

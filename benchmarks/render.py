@@ -219,9 +219,9 @@ def _modes(result: Mapping[str, Any]) -> list[str]:
     return [
         "The guide gives whole seconds for 411 samples on a machine it does not name. Preparing the inputs and the "
         "language model are apart here, because the second hides the first.",
-        "**Without a language model** (what is claimed includes one). `decode and store` ran over `samples` with encoders "
-        "that cost nothing; small real encoders ran over `encoded` samples, and that is scaled to the guide's 411.\n\n"
-        + table(result["guide"]),
+        "**Without a language model** (what is claimed includes one). `decode and store` ran over `samples` with "
+        "encoders that cost nothing; small real encoders ran over `encoded` samples, and that is scaled to the "
+        "guide's 411.\n\n" + table(result["guide"]),
         "**One sample, stage by stage**, milliseconds, one after the other\n\n" + table(result["stages"]),
         "**With a language model** of 4 layers, 256 wide, 32 new tokens, random weights: it shows what batching gains, "
         "not what a 7B model costs\n\n" + table(result["language"]),
