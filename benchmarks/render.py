@@ -23,6 +23,8 @@ CAVEATS = """\
   what the numbers are; the answers of a language model do, and none are judged here.
 * The two cores were shared with other programs; the load is below. Seconds may be twice what a quiet machine needs.
   Ratios hold better, because rivals took turns, and so targets are ratios wherever they can be.
+* "CPU s" is what a program used of the processor. On a quiet machine with warm files that is the time one waits; on a
+  busy one the wait is longer, and stands beside it where it was measured.
 * How long an fsync and a read of a cold file take is the disk's affair. Yours differs, and so will those rows.
 * There was no GPU. What needs one says "not measured".
 * Nothing here says how good a result becomes, only how fast it is there.
@@ -161,7 +163,7 @@ def _hit_rates(result: Mapping[str, Any]) -> list[str]:
     times = [row for row in rows if row["budget %"] in (50, 100) and row["trace"] == "shuffled epochs"]
     return [
         f"{result['samples']} samples per key; every trace went through a real store, and the hits are those of its "
-        "counters. Belady's optimum knows the future: nothing can be above it.",
+        "counters. Belady's optimum knows the future: where all rows have one size, nothing can be above it.",
         f"**Mean over all traces and all budgets below 100 %**\n\n{table(mean)}",
         _default_policy(result["mean"]),
         f"**Where it loses.** At half of the data `bip` is not the best in: {'; '.join(worse) or 'none'}. After a "
