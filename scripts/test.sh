@@ -15,4 +15,5 @@ part() {
 
 part tests --ignore tests/torture -m "not serial" -n 2
 part tests --ignore tests/torture -m serial
-part tests/torture
+# By file: tests of one file share a store or a warm parent.  A loaded machine may need minutes for one of them.
+part tests/torture -n 2 --dist loadfile --timeout 900
