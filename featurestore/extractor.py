@@ -248,6 +248,10 @@ class Extractor:
         from featurestore.samplers import get_sampler
 
         sampler = get_sampler(key.sampling)
+        if sampler.modalities and key.modality not in sampler.modalities:
+            raise ConfigError(
+                f"{key}: sampler {key.sampling!r} chooses of {' or '.join(sampler.modalities)}, not of {key.modality}"
+            )
         return {"version": sampler.version, "options": sampler.effective(self.sampler_options.get(key.sampling, {}))}
 
 

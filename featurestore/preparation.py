@@ -107,7 +107,9 @@ PREPARATIONS: Mapping[str, Callable[[Sample, Sampling, tuple[int, int], bool], P
 def _path(sample: Sample, column: str, key: FeatureKey) -> Path:
     path: Path | None = getattr(sample, column)
     if path is None:
-        raise MediaError(
+        error = MediaError(
             f"sample {sample.id!r} has no {column}, which {key} needs; add the column {column!r} to the manifest"
         )
+        error.deterministic = False  # nothing is wrong with the sample: the next manifest may name it
+        raise error
     return path

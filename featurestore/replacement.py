@@ -176,8 +176,22 @@ def _replace(
     # are only second copies of what the old segments still hold.
     for number, batch in enumerate(batches):
         last = number == len(batches) - 1
-        commit(place, recipe, batch, replaces=sorted(names) if last else (), codec=codec, time_ns=time_ns)
+        commit(
+            place,
+            recipe,
+            batch,
+            replaces=sorted(names) if last else (),
+            codec=codec,
+            time_ns=time_ns,
+            made_with=_carried(old),
+        )
     reader.refresh(force=True)
+
+
+def _carried(old: Sequence[Segment]) -> dict[str, Any]:
+    """What the replaced segments say of encoders and weights: merging changes no number, so it stays true."""
+    own = ("featurestore", "numpy", "python", "host", "time")  # said anew by each commit
+    return {name: value for segment in old for name, value in segment.header["made_with"].items() if name not in own}
 
 
 def _rows_of(shape: tuple[int, int], group: Sequence[Kept]) -> Rows:

@@ -387,3 +387,39 @@ def test_many_small_commits_are_merged_at_the_end(
     assert len(many.shelf(key_of("MeanColour")).reader.segments) == 1
     ids = list(source)
     np.testing.assert_array_equal(many.get_many(key_of("MeanColour"), ids), few.get_many(key_of("MeanColour"), ids))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "n_frames", "words"),
+    [("const_clips", 8, "chooses of audio, not of frame"), ("au_summary", "all", "chooses of au, not of frame")],
+)
+def test_a_sampler_of_another_modality_is_refused_before_anything_is_made(
+    tmp_path: Path, source: dict[str, Sample], sampling: str, n_frames: int | str, words: str
+) -> None:
+    """Starts of sound windows, taken for frame numbers, would be stored as frames 0 0 0 0."""
+    with pytest.raises(ConfigError, match=words):
+        run(tmp_path, source, FeatureKey("demo", "frame", "MeanColour", sampling, n_frames))
+    assert FeatureStore(tmp_path).keys() == []
+
+
+def test_what_a_manifest_lacks_is_told_and_not_recorded(tmp_path: Path, source: dict[str, Sample]) -> None:
+    """Adding the column, as the message says, must be all that it takes."""
+    clip = CLIPS[0]
+    for sampling, column in (("uniform", "video"), ("emotion_peak", "au_json")):
+        key = key_of("MeanColour", sampling, 8)
+        store, first = run(tmp_path, {clip.id: replace(source[clip.id], **{column: None})}, key)
+        assert column in first.failed[clip.id].message
+        assert store.failures(key) == {}
+        _, second = run(tmp_path, {clip.id: source[clip.id]}, key)
+        assert second.computed == 1
+
+
+def test_merging_keeps_what_made_the_rows(tmp_path: Path) -> None:
+    store, key = FeatureStore(tmp_path), key_of("MeanColour", n_frames=1)
+    for id in ("a", "b"):
+        row = np.ones((1, 1, 3), np.float32)
+        store.put_many(key, [id], row, recipe={"x": 1}, made_with={"torch": "9.9", "weights": {"random": 0}})
+    store.compact(key)
+    (segment,) = store.shelf(key).reader.segments
+    assert segment.header["made_with"]["torch"] == "9.9"
+    assert segment.header["made_with"]["weights"] == {"random": 0}

@@ -58,10 +58,12 @@ def peak_of(sample: Sample) -> Peak:
         if (peak := _from_merr_data(document, file)) is not None:
             return peak
     if not looked:
-        raise SamplingError(
+        error = SamplingError(
             f"sample {sample.id!r} has no MER-Factory output, which tells its peak; add the column 'au_json' or "
             "'au_csv' to the manifest, pass --mer-factory DIR, or extract with 'uniform'"
         )
+        error.deterministic = False  # the next manifest may name one
+        raise error
     why = "no au_info.peak_frames and no overall_peak_frame_info" if documents else "no such file"
     error = SamplingError(
         f"sample {sample.id!r} has no peak: {why} in {', '.join(looked)}; {HOW_TO_MAKE}, or extract with 'uniform'",

@@ -61,6 +61,8 @@ class SamplerEntry:
     conflict: Conflict | None = None
     """(sample, total, options) -> why a file about the sample does not fit its video, or None.  Where a sampler
     has one, the frame counts of all samples are compared before the first is decoded."""
+    modalities: tuple[str, ...] = ()
+    """What it can sample; () for anything.  Starts of sound windows taken for frame numbers would be wrong frames."""
 
     def effective(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options with the defaults of those that are not given.
@@ -168,11 +170,11 @@ def _where(fn: Sampler) -> str:
 _registry = {
     entry.name: entry
     for entry in (
-        SamplerEntry("uniform", uniform),
-        SamplerEntry("headtail", headtail),
-        SamplerEntry("const_clips", const_clips),
-        SamplerEntry("au_summary", au_summary),
-        SamplerEntry("emotion_peak", emotion_peak, conflict=conflict),
-        SamplerEntry("emotion_peak_fork", emotion_peak_fork),
+        SamplerEntry("uniform", uniform, modalities=("frame", "face")),
+        SamplerEntry("headtail", headtail, modalities=("frame", "face")),
+        SamplerEntry("const_clips", const_clips, modalities=("audio",)),
+        SamplerEntry("au_summary", au_summary, modalities=("au",)),
+        SamplerEntry("emotion_peak", emotion_peak, conflict=conflict, modalities=("frame",)),
+        SamplerEntry("emotion_peak_fork", emotion_peak_fork, modalities=("frame",)),
     )
 }
