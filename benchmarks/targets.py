@@ -84,6 +84,15 @@ def worst_free(results: Results) -> float:
     return max(row["times bound"] for row in rows if row["what"] == "extract, free encoder")
 
 
+def _free_range(results: Results) -> str:
+    rows = results["extraction"]["rows"]
+    found = [row["times bound"] for row in rows if row["what"] == "extract, free encoder"]
+    return (
+        f"the same comparison came out between {min(found):.3g} and {max(found):.3g} x while other programs ran (see "
+        "the load), so this is not known better; measure it again on a quiet machine"
+    )
+
+
 _COLD = (
     "both wait for one read of the disk, which takes longer than everything else; np.load is spared the look-up of "
     "the file, because only contents, not inodes, could be dropped from the cache"
@@ -136,15 +145,17 @@ TARGETS = [
     Target("bytes on disk without the row lines, against the payload", "x",
            lambda r: r["scale"]["bytes"][0]["(store - rows) / payload"], most=1.01),
     Target("extraction with an encoder that costs nothing, against decoding alone (worst of all lengths)", "x",
-           worst_free, most=1.25, limit="with few clips the last one is waited for, and pictures cross a pipe"),
+           worst_free, most=1.25, limit=_free_range),
     Target("extraction with ViT-B/32 on the CPU, against (CPU s of decode + of encode) / cores", "x",
            lambda r: extraction(r, "extract, ViT-B-32 on the CPU", "times bound"), most=1.10,
            limit="the bound takes both cores for granted; other programs ran on them meanwhile (see the load), and "
-                 "encoding alone misses the same bound by as much"),
+                 "encoding alone misses the same bound by more"),
     Target("the same in CPU seconds, which others on the machine do not change", "x",
            lambda r: extraction(r, "extract, ViT-B-32 on the CPU", "CPU times bound's"), most=1.10),
     Target("a miss on demand, beyond decode and encode", "s",
-           lambda r: extraction(r, "a miss on demand, beyond decode and encode", "median s"), most=0.03),
+           lambda r: extraction(r, "a miss on demand, beyond decode and encode", "median s"), most=0.03,
+           limit=lambda r: "a job goes to a worker and back, and five fsyncs follow, each waiting for its turn; the "
+                           f"least was {extraction(r, 'a miss on demand, beyond decode and encode', 'min s'):.3g} s"),
     Target("memory of an extract, ViT-B/32 included", "MiB",
            lambda r: extraction(r, "peak memory of the process, model included", "MiB"), most=2048),
     Target("extract again, 12,799 stored", "CPU s",
