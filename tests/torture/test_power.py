@@ -76,11 +76,26 @@ def damage(disk: Path, state: State, oracle: Oracle, go_on: bool) -> list[str]:
     acknowledged = {place for place, ids in oracle.held.items() if any(ids.values())}
     found = oracle.settle(root)
     found += [f"no Zarr group at {level}" for place in acknowledged for level in levels_without_group(root, *place)]
+    found += [f"{path} does not say what zarr.json says" for path in wrong_second_lists(root)]
     if go_on and not found and doubt is not None:
         if doubt.name in ("put", "overwrite") or any(any(ids.values()) for ids in oracle.held.values()):
             run(FeatureStore(root), oracle, [doubt])
         found += oracle.settle(root)
     return found
+
+
+def wrong_second_lists(root: Path) -> list[Path]:
+    """Files `replaces` that would be of no use when their zarr.json is damaged one day."""
+    wrong = []
+    for document in root.glob("data/**/segments/*-*/zarr.json"):
+        try:
+            names = json.loads(document.read_bytes())["attributes"]["featurestore"]["replaces"]
+        except ValueError:
+            continue  # found by what can be read
+        path = document.with_name("replaces")
+        if (path.read_text().split() if path.exists() else []) != names:
+            wrong.append(path)
+    return wrong
 
 
 def levels_without_group(root: Path, key: FeatureKey, recipe: Recipe) -> list[Path]:
