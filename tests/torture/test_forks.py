@@ -22,7 +22,7 @@ from oracle import KEY, RECIPE, value
 from featurestore import FeatureStore
 
 IDS = [f"sample_{number}" for number in range(64)]
-CHILD_S = 20.0  # a child needs milliseconds; after this it hangs
+CHILD_S = 60.0  # a child needs milliseconds, on a loaded machine seconds; after this it hangs
 
 
 def filled(root: Path, codec: str | None = None) -> Path:
