@@ -41,7 +41,7 @@ class Logged(MeanColour):
         return super().encode(batch)
 
 
-class Slow(Logged):
+class Sleepy(Logged):
     """Takes a tenth of a second per call, so that a test can come between."""
 
     def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -100,7 +100,7 @@ NAMES = {
     for name in (
         "MeanColour",
         "Logged",
-        "Slow",
+        "Sleepy",
         "OneBuffer",
         "WrongDim",
         "WrongCount",

@@ -320,7 +320,7 @@ def worker(root: Path, manifest: Path, encoder: str, log: Path) -> None:
 def test_four_processes_on_the_same_ids_compute_each_once(tmp_path: Path, demo: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     logs = [tmp_path / f"log{number}" for number in range(4)]
-    arguments = [(tmp_path / "store", demo / "manifest.csv", "Slow", log) for log in logs]
+    arguments = [(tmp_path / "store", demo / "manifest.csv", "Sleepy", log) for log in logs]
     processes = [spawn.Process(target=worker, args=each, daemon=False) for each in arguments]
     for process in processes:
         process.start()
@@ -330,7 +330,7 @@ def test_four_processes_on_the_same_ids_compute_each_once(tmp_path: Path, demo: 
         assert process.exitcode == 0
     encoded = sum(int(line) for log in logs if log.exists() for line in log.read_text().split())
     assert encoded == 4 * len(CLIPS)
-    assert len(FeatureStore(tmp_path / "store").ids(key_of("Slow"))) == len(CLIPS)
+    assert len(FeatureStore(tmp_path / "store").ids(key_of("Sleepy"))) == len(CLIPS)
 
 
 def test_killed_in_the_middle_what_was_stored_is_right_and_the_next_run_ends_the_job(
@@ -338,8 +338,8 @@ def test_killed_in_the_middle_what_was_stored_is_right_and_the_next_run_ends_the
 ) -> None:
     monkeypatch.setattr("featurestore.extract.UNIT", 1)
     spawn = multiprocessing.get_context("fork")
-    root, key = tmp_path / "store", key_of("Slow")
-    process = spawn.Process(target=worker, args=(root, demo / "manifest.csv", "Slow", tmp_path / "log"), daemon=False)
+    root, key = tmp_path / "store", key_of("Sleepy")
+    process = spawn.Process(target=worker, args=(root, demo / "manifest.csv", "Sleepy", tmp_path / "log"), daemon=False)
     process.start()
     deadline = time.monotonic() + 60
     while len(FeatureStore(root).ids(key)) < 3 and time.monotonic() < deadline:
