@@ -370,5 +370,6 @@ def test_a_store_that_is_not_a_dict_is_caught(
 ) -> None:
     run_sequence(sequence)
     with MUTANTS[sequence](), pytest.raises(AssertionError):
-        run_sequence(sequence)
+        for _ in range(30):  # names of one time sort by chance, and some orders hide what is broken
+            run_sequence(sequence)
     figures.setdefault("mutants caught", []).append(f"any operations: {sequence.__name__}")
