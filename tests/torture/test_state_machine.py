@@ -364,12 +364,17 @@ def run_sequence(sequence: Callable[[StoreMachine], None]) -> None:
         machine.teardown()
 
 
+def run_often(sequence: Callable[[StoreMachine], None]) -> None:
+    """Names of one time sort by chance, and some orders hide what is broken."""
+    for _ in range(30):
+        run_sequence(sequence)
+
+
 @pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda sequence: sequence.__name__)
 def test_a_store_that_is_not_a_dict_is_caught(
     sequence: Callable[[StoreMachine], None], figures: dict[str, Any]
 ) -> None:
     run_sequence(sequence)
     with MUTANTS[sequence](), pytest.raises(AssertionError):
-        for _ in range(30):  # names of one time sort by chance, and some orders hide what is broken
-            run_sequence(sequence)
+        run_often(sequence)
     figures.setdefault("mutants caught", []).append(f"any operations: {sequence.__name__}")
