@@ -204,7 +204,7 @@ def test_ctrl_c_keeps_what_was_made_and_exits_130(clips: Path, tmp_path: Path) -
     rows = [f"{id}-{copy},{clips / path}" for copy in range(40) for id, path in [("a", "0.mp4"), ("b", "1.mp4")]]
     manifest = tmp_path / "many.csv"
     manifest.write_text("id,video\n" + "\n".join(rows) + "\n")
-    key = "my/frame/Slow/uniform/4"
+    key = "my/frame/Sleepy/uniform/4"
     log = tmp_path / "log"
     log.touch()
     words = [

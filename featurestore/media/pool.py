@@ -75,8 +75,8 @@ class DecodePool:
 
         Its exception is what the function raised, or MediaTimeoutError after `timeout_s`, or MediaError when
         the worker was killed or ran out of address space; the message names the first path among the
-        arguments.  WorkerPoolError if workers cannot be kept alive.  A job that is cancelled before it
-        starts is not run.
+        arguments.  WorkerPoolError if workers cannot be kept alive.  A job that is cancelled gives no
+        answer and its worker is ended if it has begun; one that lasts a moment may be done by then.
         Raises WorkerPoolError in a daemonic process, which may have no children, and for a function of the main script.
         """
         if getattr(function, "__module__", None) == "__main__":
