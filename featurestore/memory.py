@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -21,13 +20,15 @@ class MemoryTier:
     A place is (segment, row): rows of a segment that was replaced are never asked for again.
     """
 
+    # One for all tiers of a process: a fork must find each of them whole, and taking several locks before it
+    # would have to be kept apart from another thread that forks.
+    _lock = threading.Lock()
+
     def __init__(self, budget_bytes: int, policy: str | Policy = DEFAULT) -> None:
         self.budget_bytes = budget_bytes
         self.policy = policy_named(policy) if isinstance(policy, str) else policy
         self.bytes = 0
         self._rows: dict[Hashable, Any] = {}
-        self._lock = threading.Lock()
-        _tiers.add(self)
 
     def get(self, place: Hashable) -> Any:
         """A fresh copy of the row, or None."""
@@ -69,20 +70,9 @@ class MemoryTier:
         return len(self._rows)
 
 
-# A lock that another thread holds at the moment of a fork would stay held in the child for ever.
-_tiers: weakref.WeakSet[MemoryTier] = weakref.WeakSet()
-_held: list[threading.Lock] = []
-
-
-def _before_fork() -> None:
-    for tier in list(_tiers):
-        tier._lock.acquire()
-        _held.append(tier._lock)
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().release()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+# Held by another thread at the moment of a fork it would stay held in the child for ever.
+os.register_at_fork(
+    before=MemoryTier._lock.acquire,
+    after_in_parent=MemoryTier._lock.release,
+    after_in_child=MemoryTier._lock.release,
+)

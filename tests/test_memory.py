@@ -124,3 +124,37 @@ def test_a_fork_while_a_thread_holds_the_lock_leaves_it_free_in_the_child() -> N
     finally:
         done.set()
         thread.join()
+
+
+def test_threads_that_fork_at_once_leave_every_tier_usable_in_each_child() -> None:
+    """With one lock per tier, the end of one fork gave free what the other had just taken."""
+    tiers = [MemoryTier(1000) for _ in range(3)]
+    for tier in tiers:
+        tier.put("a", row(1))
+    done = threading.Event()
+    ends: list[int] = []
+
+    def work(tier: MemoryTier) -> None:
+        while not done.is_set():
+            tier.keep(lambda place: True)
+
+    def fork() -> None:
+        for _ in range(30):
+            child = os.fork()
+            if child == 0:
+                free = [tier._lock.acquire(timeout=2) and tier._lock.release() is None for tier in tiers]
+                os._exit(0 if all(free) else 1)
+            ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    threads = [threading.Thread(target=work, args=(tier,)) for tier in tiers]
+    forking = [threading.Thread(target=fork) for _ in range(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # as above
+        for thread in [*threads, *forking]:
+            thread.start()
+        for thread in forking:
+            thread.join()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert set(ends) == {0}
