@@ -35,7 +35,11 @@ from featurestore.recipe import Recipe
 crc32c = google_crc32c.value
 SHARD_FILE = "c.0.0.0"
 REPLACES_FILE = "replaces"  # what zarr.json says too: damage to either must not bring back replaced rows
-BLOCK_BYTES = 32 << 20  # written at a time: bounds the memory that a commit needs beside the values
+BLOCK_BYTES = 1 << 20  # written at a time: what a commit needs beside the values stays in the processor's cache
+
+
+# One encoder for all lines: `json.dumps` would make one for each.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def row_line(
 
 def encode_line(line: Mapping[str, Any]) -> bytes:
     """A row's line as bytes.  Raises ValueError for what JSON cannot hold."""
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return _encode(line).encode() + b"\n"
 
 
 def commit(
@@ -143,15 +147,18 @@ def _write_shard(path: Path | str, rows: Rows, codec: str | None) -> tuple[dict[
     crcs = np.empty(len(rows.ids), np.uint32)
     payload = rows.shape[0] * rows.shape[1] * rows.dtype.itemsize
     digest = _Digest(len(rows.ids) * payload)
+    step = max(1, BLOCK_BYTES // (payload + 4))
+    # Fresh memory for each block would cost as much as copying into it. Two: one is digested while the next is filled.
+    buffers = [np.empty((min(step, len(rows.ids)), payload + 4), np.uint8) for _ in range(2)]
     at = offset = 0
     fd = create(path)
     try:
         for block in rows.blocks:
-            step = max(1, BLOCK_BYTES // (payload + 4))
             for start in range(0, len(block), step):
                 part = np.ascontiguousarray(block[start : start + step], rows.dtype)
                 if codec is None:
-                    buffer = np.empty((len(part), payload + 4), np.uint8)
+                    buffers.reverse()
+                    buffer = buffers[0][: len(part)]
                     buffer[:, :payload] = part.reshape(len(part), -1).view(np.uint8)
                     own = np.fromiter((crc32c(row) for row in part), np.uint32, len(part))
                     buffer[:, payload:] = own.astype("<u4").view(np.uint8).reshape(-1, 4)

@@ -217,6 +217,8 @@ class Shelf:
 
     def _compare(self, features: Mapping[str, Features]) -> tuple[dict[str, Features], dict[str, Features]]:
         """(not stored yet, stored with other bits)."""
+        if not len(self.reader):
+            return dict(features), {}
         fresh, changed = {}, {}
         for id, item in features.items():
             before = self.reader.get(id)
@@ -312,7 +314,7 @@ def as_rows(features: Mapping[str, Features]) -> list[Rows]:
 
 
 class _Stacked:
-    """Arrays as blocks of some rows, stacked when they are written."""
+    """Arrays of one shape and dtype as blocks of some rows, stacked when they are written."""
 
     def __init__(self, values: Sequence[NDArray[Any]], rows: int = 256) -> None:
         self.values = values
@@ -320,4 +322,17 @@ class _Stacked:
 
     def __iter__(self) -> Any:
         for start in range(0, len(self.values), self.rows):
-            yield np.stack(self.values[start : start + self.rows])
+            part = self.values[start : start + self.rows]
+            yield np.stack(part) if (whole := _undivided(part)) is None else whole
+
+
+def _undivided(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
+    """The array of which these are the rows, one behind the other, as a view; None where they are not."""
+    first = parts[0]
+    if first.base is None or not all(part.base is first.base and part.flags.c_contiguous for part in parts):
+        return None
+    begin = first.__array_interface__["data"][0]
+    if any(part.__array_interface__["data"][0] != begin + i * first.nbytes for i, part in enumerate(parts)):
+        return None
+    # All bytes of the view are bytes of the rows, whose memory its base keeps.
+    return np.lib.stride_tricks.as_strided(first, (len(parts), *first.shape), (first.nbytes, *first.strides))

@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,42 @@ def test_a_large_batch_is_written_in_blocks(tmp_path: Path, monkeypatch: pytest.
     whole = (put(tmp_path / "whole", ids) / "c.0.0.0").read_bytes()
     monkeypatch.setattr(room, "BLOCK_BYTES", 1000)
     assert (put(tmp_path / "blocks", ids) / "c.0.0.0").read_bytes() == whole
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_block_is_digested_before_its_memory_is_written_again(
+    waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late:
+        """blake2b on a processor that has other things to do."""
+
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.hexdigest = inner, inner.hexdigest
+
+        def update(self, data: Any) -> None:
+            time.sleep(0.02)
+            self.inner.update(data)
+
+    class Digest(room._Digest):
+        def __init__(self, size: int) -> None:
+            super().__init__(size)
+            self._blake2b: Any = Late(self._blake2b)
+
+        def update(self, data: Any) -> None:
+            if not waits:  # the mutant
+                self._last = None
+            super().update(data)
+
+    monkeypatch.setattr(room, "_Digest", Digest)
+    monkeypatch.setattr(room, "BLOCK_BYTES", 1 << 18)
+    ids = [f"s{number}" for number in range(24)]
+    values = np.random.default_rng(0).standard_normal((24, 4, 1 << 14), dtype=np.float32)
+    rows = Rows((4, 1 << 14), np.dtype("f4"), [row_line(id, None, None, None) for id in ids], ids, [values])
+    place = place_of(tmp_path)
+    segment = place.segments / commit(place, Recipe(RECIPE), rows)
+    raw = (segment / "c.0.0.0").read_bytes()
+    right = header_of(segment)["shard"]["blake2b"] == hashlib.blake2b(raw, digest_size=32).hexdigest()
+    assert right is waits
 
 
 def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

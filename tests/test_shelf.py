@@ -115,6 +115,31 @@ def test_what_the_reader_raises_is_said_in_our_words(tmp_path: Path) -> None:
         assert caught.value is error if kind in (KeyError,) or error is own else caught.value is not error
 
 
+def test_rows_of_one_array_are_written_without_a_copy_and_no_others() -> None:
+    array = np.arange(24, dtype=np.float32).reshape(6, 1, 4)
+
+    def blocks(rows: list[np.ndarray]) -> list[np.ndarray]:
+        (one,) = as_rows({f"s{number}": Features(row) for number, row in enumerate(rows)})
+        return list(one.blocks)
+
+    (block,) = blocks([array[number] for number in range(1, 5)])
+    assert np.shares_memory(block, array)
+    np.testing.assert_array_equal(block, array[1:5])
+    # Rows in another order, with gaps, of another array, across its end, turned round, and of no array at all.
+    for rows in (
+        [array[2], array[1]],
+        [array[0], array[2], array[4]],
+        [array[0], array.copy()[1]],
+        [array[::-1][number] for number in range(6)],
+        [array[:, :, ::2][number] for number in range(6)],
+        [np.asfortranarray(array.reshape(6, 2, 2))[number] for number in range(6)],
+        [array[number].copy() for number in range(3)],
+    ):
+        (block,) = blocks(rows)
+        assert not np.shares_memory(block, array)
+        np.testing.assert_array_equal(block, np.stack(rows))
+
+
 def test_values_are_stacked_in_blocks(tmp_path: Path) -> None:
     """A gigabyte is written without a second copy of all of it."""
     values = batch([f"s{number}" for number in range(600)])
