@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import RESULTS, Figures, keep
 
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "torture.json"
 SCALE = float(os.environ.get("TORTURE_SCALE", "1"))  # of all counts, for a quick look
 
 
@@ -24,21 +21,19 @@ def rounds(long_run: bool) -> Callable[[int, int], int]:
 
 
 @pytest.fixture(scope="session")
-def figures(long_run: bool) -> Iterator[dict[str, Any]]:
-    """{test: {what: count}}; a long run keeps it, and the table of docs/reliability.md is made from it."""
+def _kept(request: pytest.FixtureRequest, long_run: bool) -> Iterator[dict[str, Any]]:
+    """What all tests of the session counted.  A whole long run keeps it with the project, any run in --figures FILE."""
     kept: dict[str, Any] = {}
     yield kept
-    if long_run and SCALE == 1 and kept:
-        before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"figures": {}}
-        machine = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
-        document = {
-            "command": "make torture",
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "machine": machine,
-            "figures": {**before["figures"], **kept},
-        }
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    path = request.config.getoption("--figures") or (RESULTS if long_run and SCALE == 1 else None)
+    if path and kept:
+        keep(Path(path), kept)
+
+
+@pytest.fixture
+def figures(_kept: dict[str, Any], long_run: bool) -> Figures:
+    """Where a test writes what it counted."""
+    return Figures(_kept, "long" if long_run else "short")
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from figures import Figures
 from mutants import mutant
 from oracle import ALL, KEY, RECIPE, SECOND_RECIPE, value
 
@@ -142,20 +142,18 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def test_no_flipped_bit_is_silent(store_root: Path, figures: dict[str, Any]) -> None:
+def test_no_flipped_bit_is_silent(store_root: Path, figures: Figures) -> None:
     count = 0
     found = []
     for path, at in flips(store_root):
         count += 1
         for place in place_of(store_root, path):
             found += [f"{path.relative_to(store_root)} byte {at}: {what}" for what in silent(store_root, place)]
+    figures.record("bit flips", count, "flips", {"silent": len(found)})
     assert found[:20] == []
-    figures["bit flips"] = {"flips": count, "silent": len(found)}
 
 
-def test_verify_finds_every_flipped_bit(
-    store_root: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]
-) -> None:
+def test_verify_finds_every_flipped_bit(store_root: Path, rounds: Callable[[int, int], int], figures: Figures) -> None:
     """In all that is read.  What was replaced is not, and gc removes it."""
     replaced = {segment.path for place in TRUTH for segment in shelf_of(store_root, place).reader.replaced}
     every = 1 if rounds(1, 2) == 2 else 5
@@ -167,9 +165,9 @@ def test_verify_finds_every_flipped_bit(
         keys = {place[0]: None for place in place_of(store_root, path)}
         if verify(store_root, keys, full=True).clean:
             missed.append(f"{path.relative_to(store_root)} byte {at}")
+    figures.record("bit flips, verify --full", count, "flips", {"not found": len(missed)})
     assert missed[:20] == []
     assert verify(store_root, full=True).clean
-    figures["bit flips, verify --full"] = {"flips": count, "not found": len(missed)}
 
 
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
@@ -188,10 +186,10 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_reader_that_does_not_check_is_caught(name: str, store_root: Path, figures: dict[str, Any]) -> None:
+def test_a_reader_that_does_not_check_is_caught(name: str, store_root: Path, figures: Figures) -> None:
     with MUTANTS[name]():
         caught = any(
             silent(store_root, place) for path, _ in flips(store_root, 3) for place in place_of(store_root, path)
         )
     assert caught
-    figures.setdefault("mutants caught", []).append(f"bit flips: {name}")
+    figures.caught("bit flips", name)

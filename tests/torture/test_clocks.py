@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from figures import Figures
 from mutants import mutant
 from oracle import KEY, RECIPE, value
 from workers import run_all
@@ -67,17 +68,17 @@ def _quiet() -> Any:
 
 
 def test_gc_by_a_clock_that_is_ahead_takes_nothing_acknowledged(
-    fast_disk: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]
+    fast_disk: Path, rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
     acknowledged, lost = lost_beside_gc(fast_disk / "ahead", rounds(5, 60))
+    figures.record("gc by a clock two days ahead", acknowledged, "samples acknowledged", {"lost or wrong": len(lost)})
     assert lost == []
     assert acknowledged > 0
-    figures["gc by a clock two days ahead"] = {"samples acknowledged": acknowledged, "lost": 0}
 
 
 @pytest.mark.torture  # a race that may need many rounds to be lost: not for every run
-def test_a_gc_that_empties_a_living_writers_directory_is_caught(fast_disk: Path, figures: dict[str, Any]) -> None:
+def test_a_gc_that_empties_a_living_writers_directory_is_caught(fast_disk: Path, figures: Figures) -> None:
     with mutant(replacement.gc, "_take_away(entry.path)", "bool(_remove_tree(entry.path))"):
         _, lost = lost_beside_gc(fast_disk / "emptied", 8)
     assert lost
-    figures.setdefault("mutants caught", []).append("clocks: gc empties the directory of a living writer")
+    figures.caught("gc by a clock two days ahead", "gc empties the directory of a living writer")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import victims
+from figures import Figures
 from mutants import mutant
 
 from featurestore import replacement, segment
@@ -17,7 +17,7 @@ KILLS_PER_STORE = 250
 
 @pytest.mark.timeout(0)
 def test_nothing_acknowledged_is_lost_when_writers_are_killed(
-    tmp_path: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]
+    tmp_path: Path, rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
     kills = rounds(2_000, 10_000)
     found: list[str] = []
@@ -27,8 +27,8 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(
         some, count = victims.kill_many(tmp_path / str(number), size, seed=number)
         found += some
         acknowledged += count
+    figures.record("kill -9", kills, "kills", {"lost or wrong": len(found)}, {"samples acknowledged": acknowledged})
     assert found == []
-    figures["kill -9"] = {"kills": kills, "samples acknowledged": acknowledged, "lost or wrong": len(found)}
 
 
 MUTANTS = {
@@ -45,8 +45,8 @@ MUTANTS = {
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_writer_that_a_kill_undoes_is_caught(name: str, fast_disk: Path, figures: dict[str, Any]) -> None:
+def test_a_writer_that_a_kill_undoes_is_caught(name: str, fast_disk: Path, figures: Figures) -> None:
     with MUTANTS[name]():
         found, _ = victims.kill_many(fast_disk / name.replace(" ", "-"), 1_000, seed=0, stop_at_first=True)
     assert found
-    figures.setdefault("mutants caught", []).append(f"kill -9: {name}")
+    figures.caught("kill -9", name)

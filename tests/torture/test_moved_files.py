@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import Figures
 from mutants import mutant
 from test_bit_flips import TRUTH, fill, place_of, shelf_of, silent
 
@@ -65,7 +66,7 @@ def swapped(one: Path, other: Path) -> Iterator[None]:
 
 
 def test_every_length_that_a_file_may_be_cut_to(
-    store_root: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]
+    store_root: Path, rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
     every = 1 if rounds(1, 2) == 2 else 7
     count, found = 0, []
@@ -76,8 +77,8 @@ def test_every_length_that_a_file_may_be_cut_to(
             found += [f"{path.relative_to(store_root)} cut to {size}: {what}" for what in lies(store_root)]
             path.write_bytes(content)
             count += 1
+    figures.record("files cut short", count, "lengths", {"silent": len(found)})
     assert found[:20] == []
-    figures["files cut short"] = {"lengths": count, "silent": 0}
 
 
 def test_a_file_that_grew_or_is_lost(store_root: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_file_that_grew_or_is_lost(store_root: Path) -> None:
         path.write_bytes(content)
 
 
-def test_files_swapped_between_segments_recipes_and_keys(store_root: Path, figures: dict[str, Any]) -> None:
+def test_files_swapped_between_segments_recipes_and_keys(store_root: Path, figures: Figures) -> None:
     count, found = 0, []
     for one, other in itertools.combinations(files(store_root), 2):
         if one.name == other.name:
@@ -108,8 +109,8 @@ def test_files_swapped_between_segments_recipes_and_keys(store_root: Path, figur
         with swapped(one, other):
             found += [f"{one} and {other}: {what}" for what in lies(store_root)]
         count += 1
+    figures.record("files and folders swapped", count, "pairs", {"silent": len(found)})
     assert found[:20] == []
-    figures["files and folders swapped"] = {"pairs": count, "silent": 0}
 
 
 def test_a_segment_copied_to_where_it_does_not_belong_hides_nothing(store_root: Path) -> None:
@@ -133,11 +134,11 @@ def readable(root: Path, place: Any) -> dict[str, int]:
     return {id: version if id in ids else 0 for id, version in TRUTH[place].items()}
 
 
-def test_a_reader_that_does_not_look_whose_segment_it_is_is_caught(store_root: Path, figures: dict[str, Any]) -> None:
+def test_a_reader_that_does_not_look_whose_segment_it_is_is_caught(store_root: Path, figures: Figures) -> None:
     with mutant(reader.open_segment, "if header[name] != mine:", "if False:"):
         found = []
         for one, other in itertools.combinations(segments(store_root), 2):
             with swapped(one, other):
                 found += lies(store_root)
     assert found
-    figures.setdefault("mutants caught", []).append("moved files: names and fingerprints unchecked")
+    figures.caught("files and folders swapped", "names and fingerprints unchecked")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from figures import Figures
 from oracle import KEY
 from test_readers import IDS, Board, content, run, same
 
@@ -116,21 +117,22 @@ def test_a_network_makes_answers_late_and_not_wrong(
     how: Callable[..., Any],
     fast_disk: Path,
     rounds: Callable[[int, int], int],
-    figures: dict[str, Any],
+    figures: Figures,
     request: pytest.FixtureRequest,
 ) -> None:
     name = request.node.callspec.id
     counts, found = run(fast_disk / name.replace(" ", "-"), rounds(8, 60), 1, how, GRACE_S)
+    answers = counts.pop("answers")
+    figures.record(f"network, {name}", answers, "answers", {"wrong": len(found)}, counts)
     assert found[:3] == []
-    assert min(counts.values()) > 0
-    figures[f"network: {name}"] = {**counts, "wrong": len(found)}
+    assert min(answers, *counts.values()) > 0
 
 
-def test_without_the_grace_a_lagging_listing_shows(fast_disk: Path, figures: dict[str, Any]) -> None:
+def test_without_the_grace_a_lagging_listing_shows(fast_disk: Path, figures: Figures) -> None:
     """The mutant: what was replaced is removed at once, and a reader that cannot know it yet misses rows."""
     _, found = run(fast_disk / "no-grace", 8, 1, read_far, 0)
     assert found
-    figures.setdefault("mutants caught", []).append("network: no grace for readers")
+    figures.caught("network, listings stay behind", "no grace for readers")
 
 
 def test_ids_are_not_mixed_up_by_what_another_host_sees_later(fast_disk: Path) -> None:

@@ -7,9 +7,9 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from figures import Figures
 from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 from power import State, restore, states
 from recorder import Killed, Recorder, Recording
@@ -135,7 +135,7 @@ def record_killed(folder: Path, op: Op, kill_after: int) -> tuple[Recording, boo
 
 @pytest.mark.timeout(0)
 def test_nothing_acknowledged_is_lost_in_a_power_cut(
-    fast_disk: Path, recordings: dict[str, Recording], rounds: Callable[[int, int], int], figures: dict[str, Any]
+    fast_disk: Path, recordings: dict[str, Recording], rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
     count = rounds(5_000, 100_000)
     random_ = random.Random(0)
@@ -149,16 +149,17 @@ def test_nothing_acknowledged_is_lost_in_a_power_cut(
             oracle = oracle_at(recordings[name], issued, before, ops)
             found += [f"{name}, {issued} steps: {what}" for what in damage(fast_disk / "disk", state, oracle, True)]
             checked += 1
+    figures.record("power cuts", checked, "states of the disk", {"lost or wrong": len(found)})
     assert found[:20] == []
-    figures["power cuts"] = {"states": checked, "lost or wrong": len(found)}
 
 
-def test_every_fsync_is_needed(fast_disk: Path, recordings: dict[str, Recording], figures: dict[str, Any]) -> None:
+def test_every_fsync_is_needed(fast_disk: Path, recordings: dict[str, Recording], figures: Figures) -> None:
     """Left out of the source one at a time, each is missed: a state of the disk exists that loses something."""
     sites = {site for recording in recordings.values() for site in recording.sites}
     missed = {site: name for site in sorted(sites) if (name := where_missed(fast_disk, recordings, site)) is not None}
+    for site in missed:
+        figures.caught("power cuts", f"no fsync in {site}")
     assert sites - missed.keys() == set()
-    figures["fsyncs left out"] = {"mutants": len(sites), "caught": len(missed)}
 
 
 def where_missed(fast_disk: Path, recordings: dict[str, Recording], site: str) -> str | None:
@@ -173,9 +174,7 @@ def where_missed(fast_disk: Path, recordings: dict[str, Recording], site: str) -
     return None
 
 
-def test_what_a_killed_writer_left_without_fsync_is_made_durable_by_the_next(
-    fast_disk: Path, figures: dict[str, Any]
-) -> None:
+def test_what_a_killed_writer_left_without_fsync_is_made_durable_by_the_next(fast_disk: Path, figures: Figures) -> None:
     op = Op("put", ("a", "b"), 1)
     found: list[str] = []
     checked, kill_after, finished = 0, 0, False
@@ -190,5 +189,5 @@ def test_what_a_killed_writer_left_without_fsync_is_made_durable_by_the_next(
             ]
             checked += 1
         kill_after += 1
+    figures.record("power cuts after a kill", checked, "states of the disk", {"lost or wrong": len(found)})
     assert found[:20] == []
-    figures["power cuts after a kill"] = {"states": checked, "lost or wrong": len(found)}

@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from figures import Figures
 from oracle import KEY, RECIPE, value
 from workers import Worker, run_all
 
@@ -73,19 +74,20 @@ def computed(log: Path) -> collections.Counter[str]:
     return collections.Counter(line.split()[0] for line in log.read_text().splitlines())
 
 
-def test_nothing_is_computed_twice(fast_disk: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]) -> None:
+def test_nothing_is_computed_twice(fast_disk: Path, rounds: Callable[[int, int], int], figures: Figures) -> None:
     requests = rounds(10_000, 100_000)
     log = fast_disk / "single-flight.log"
     root = fast_disk / "single-flight"
     answers = run_all([functools.partial(ask, root, log, seed, requests // PROCESSES) for seed in range(PROCESSES)])
     twice = {id: count for id, count in computed(log).items() if count > 1}
+    beside = {"processes": PROCESSES, "ids": len(IDS)}
+    figures.record("single flight", requests, "requests", {"computed twice": len(twice)}, beside)
     assert twice == {}
     assert_agreed(root, answers)
-    figures["single flight"] = {"processes": PROCESSES, "requests": requests, "ids": len(IDS), "computed twice": 0}
 
 
 def test_a_killed_process_costs_at_most_its_own_batch(
-    fast_disk: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]
+    fast_disk: Path, rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
     kills = rounds(60, 1_000)
     log = fast_disk / "killed.log"
@@ -100,14 +102,21 @@ def test_a_killed_process_costs_at_most_its_own_batch(
     for worker in workers:
         worker.kill()
     again = sum(count - 1 for count in computed(log).values())
-    assert again <= (kills + PROCESSES) * BATCH
+    killed = kills + PROCESSES
+    more = max(0, again - killed * BATCH)
+    beside = {"computed again": again}
+    figures.record("single flight, workers killed", killed, "kills", {"more than a batch per kill": more}, beside)
+    assert more == 0
     assert_agreed(root, [ask(root, log, seed, 1_000) for seed in range(2)])
-    figures["single flight, workers killed"] = {"kills": kills + PROCESSES, "computed again": again}
 
 
 @pytest.mark.parametrize("reason", ["flock does nothing", "no lock can be made"])
 def test_without_locks_work_is_done_twice_and_nothing_is_wrong(
-    reason: str, fast_disk: Path, monkeypatch: pytest.MonkeyPatch, figures: dict[str, Any]
+    reason: str,
+    fast_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rounds: Callable[[int, int], int],
+    figures: Figures,
 ) -> None:
     """Also the mutant of the test above: without locks it counts what is computed twice."""
     if reason == "flock does nothing":
@@ -116,10 +125,14 @@ def test_without_locks_work_is_done_twice_and_nothing_is_wrong(
         monkeypatch.setattr(fcntl, "flock", mock.Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
     log = fast_disk / f"{reason}.log"
     root = fast_disk / reason.replace(" ", "-")
-    run_all([functools.partial(ask, root, log, seed, 250, False) for seed in range(PROCESSES)])
-    assert sum(count - 1 for count in computed(log).values()) > 0
-    assert_agreed(root, [ask(root, log, seed, 1_000) for seed in range(2)])
-    figures.setdefault("mutants caught", []).append(f"single flight: {reason}")
+    requests = rounds(250, 2_500)
+    run_all([functools.partial(ask, root, log, seed, requests, False) for seed in range(PROCESSES)])
+    again = sum(count - 1 for count in computed(log).values())
+    assert again > 0
+    figures.caught("single flight", reason)
+    assert_agreed(root, [ask(root, log, seed, 1_000) for seed in range(2)])  # raises at the first that is wrong
+    beside = {"computed again": again}
+    figures.record("no locks", PROCESSES * requests, "requests", {"wrong": 0}, beside)
 
 
 def assert_agreed(root: Path, answers: list[dict[str, int]]) -> None:

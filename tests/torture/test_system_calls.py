@@ -8,10 +8,10 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from faults import FAULTS, Failing, Fault
+from figures import Figures
 from mutants import mutant
 from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 
@@ -39,7 +39,7 @@ OPERATIONS: dict[str, tuple[list[Op], Op]] = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_any_system_call_may_fail(
-    name: str, fast_disk: Path, rounds: Callable[[int, int], int], figures: dict[str, Any]
+    name: str, fast_disk: Path, rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
     before, op = OPERATIONS[name]
     template = fast_disk / "template"
@@ -53,9 +53,8 @@ def test_any_system_call_may_fail(
     step = max(1, len(cases) // rounds(250, 1_000_000))
     for at, fault in cases[::step]:
         found += [f"call {at}, {fault}: {what}" for what in wrong(template, fast_disk / "disk", before, op, at, fault)]
+    figures.record("failing system calls", len(cases[::step]), "cases", {"lost, wrong or unclear": len(found)})
     assert found[:20] == []
-    kept = figures.setdefault("failing system calls", {"cases": 0, "lost, wrong or unclear": 0})
-    kept["cases"] += len(cases[::step])
 
 
 def fresh(template: Path, disk: Path) -> FeatureStore:
@@ -152,7 +151,7 @@ MUTANTS = {
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_an_operation_that_passes_over_a_failure_is_caught(name: str, fast_disk: Path, figures: dict[str, Any]) -> None:
+def test_an_operation_that_passes_over_a_failure_is_caught(name: str, fast_disk: Path, figures: Figures) -> None:
     operation, broken = MUTANTS[name]
     before, op = OPERATIONS[operation]
     template = fast_disk / "template"
@@ -162,4 +161,4 @@ def test_an_operation_that_passes_over_a_failure_is_caught(name: str, fast_disk:
     with broken():
         cases = [(at, fault) for at in range(calls_of(template, fast_disk / "disk", op)) for fault in FAULTS]
         assert any(wrong(template, fast_disk / "disk", before, op, at, fault) for at, fault in cases)
-    figures.setdefault("mutants caught", []).append(f"failing system calls: {name}")
+    figures.caught("failing system calls", name)

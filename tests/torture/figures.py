@@ -1,0 +1,96 @@
+"""Figures: what the proofs counted.  A long run keeps them, and docs/reliability.md is made from them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "torture.json"
+
+
+class Figures:
+    """Of one test: `record` before the assertions, so that what is bad is kept as well.
+
+    kept   {"proofs": {name: entry}, "mutants": {name: [mutant]}} of the session
+    form   "short" or "long"
+    """
+
+    def __init__(self, kept: dict[str, Any], form: str) -> None:
+        self._kept = kept
+        self._form = form
+        self._began = time.perf_counter()
+
+    def record(
+        self, proof: str, tried: int, what: str, bad: Mapping[str, int], beside: Mapping[str, int] | None = None
+    ) -> None:
+        """Count for a proof; the cases of a parametrized test are added up.
+
+        tried    how often, and `what` that was: 10_000, "kills"
+        bad      {"lost": 0, "hangs": 0}: what must not happen
+        beside   {"samples acknowledged": 12_000}: what else tells how hard it was tried
+        """
+        took_s = time.perf_counter() - self._began
+        self._began += took_s
+        entry = {
+            "tried": tried,
+            "what": what,
+            "bad": dict(bad),
+            "beside": dict(beside or {}),
+            "seconds": round(took_s, 1),
+            "form": self._form,
+        }
+        proofs = self._kept.setdefault("proofs", {})
+        proofs[proof] = _sum(proofs[proof], entry) if proof in proofs else entry
+
+    def caught(self, proof: str, mutant: str) -> None:
+        """A deliberately broken version that the proof found."""
+        self._kept.setdefault("mutants", {}).setdefault(proof, []).append(mutant)
+
+
+def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    total = {**other, "tried": one["tried"] + other["tried"], "seconds": round(one["seconds"] + other["seconds"], 1)}
+    for counts in ("bad", "beside"):
+        names = [*one[counts], *(name for name in other[counts] if name not in one[counts])]
+        total[counts] = {name: one[counts].get(name, 0) + other[counts].get(name, 0) for name in names}
+    return total
+
+
+def keep(path: Path, kept: Mapping[str, Any]) -> None:
+    """Merge what a session counted into the file, by the names of the proofs.  A short form replaces no long one."""
+    stamp = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": _commit()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # several sessions may end at once
+        file.seek(0)
+        document = json.loads(file.read() or '{"proofs": {}, "mutants": {}}')
+        for name, entry in kept.get("proofs", {}).items():
+            if entry["form"] == "long" or document["proofs"].get(name, entry)["form"] == "short":
+                document["proofs"][name] = {**entry, **stamp}
+        for name, mutants in kept.get("mutants", {}).items():
+            document["mutants"][name] = sorted({*document["mutants"].get(name, ()), *mutants})
+        document["machine"] = _machine()
+        file.truncate(0)
+        file.write(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "no repository"
+
+
+def _machine() -> dict[str, Any]:
+    sys.path.append(str(ROOT / "benchmarks"))
+    from harness import machine
+
+    found = machine()
+    versions = {name: found["versions"][name] for name in ("featurestore", "numpy", "google-crc32c", "zarr")}
+    return {name: found[name] for name in ("cpu", "cores", "memory_gib", "system", "python")} | {"versions": versions}
