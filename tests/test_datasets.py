@@ -26,6 +26,7 @@ from featurestore.datasets import (
     survey_dataset,
     unibench_names,
 )
+from featurestore.datasets.files import MerFactoryFolder
 from featurestore.datasets.label_npz import read_label_array
 from featurestore.errors import ConfigError, ManifestError, UnknownDatasetError
 
@@ -198,6 +199,26 @@ def test_mer_factory_files_are_found_with_and_without_a_dataset_level(mer2023: P
     assert third.au_csv is None
     part = {part.name: part for part in survey_dataset(resolve_dataset("mer2023"), mer2023, mer_factory=output).parts}
     assert (part["descriptions"].found, part["descriptions"].first_missing) == (2, ("sample_00000003",))
+
+
+def test_the_dataset_level_of_mer_factory_comes_first(tmp_path: Path) -> None:
+    """One id may be in several datasets: all of SIMS are in SIMSv2 too."""
+    for level in ("SIMS", "simsv2", ""):
+        (tmp_path / level / "v").mkdir(parents=True)
+        (tmp_path / level / "v" / "v.csv").touch()
+    for name, level in (("sims", "SIMS"), ("simsv2", "simsv2"), ("meld", "")):
+        found = MerFactoryFolder(tmp_path, resolve_dataset(name)).find("v")
+        assert found == (None, tmp_path / level / "v" / "v.csv", True)
+    (tmp_path / "SIMS" / "v" / "v.csv").unlink()  # an empty folder of the sample holds nothing back
+    assert MerFactoryFolder(tmp_path, resolve_dataset("sims")).find("v")[1] == tmp_path / "v" / "v.csv"
+
+
+@pytest.mark.parametrize("id", ["..", ".", "a/b", "../a"])
+def test_an_id_that_is_no_file_name_has_no_mer_factory_files(id: str, tmp_path: Path) -> None:
+    (tmp_path / "x" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.csv").touch()
+    assert MerFactoryFolder(tmp_path / "x", resolve_dataset("sims")).find(id)[1:] == (None, False)
 
 
 def test_iemocap_is_tested_on_session_5(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from featurestore.datasets import resolve_dataset
+from featurestore.datasets.files import MerFactoryFolder
 from featurestore.errors import DescriptionError, SampleError, SamplingError
-from featurestore.merfactory import descriptions_of, find_outputs, peak_of, read_json
+from featurestore.merfactory import descriptions_of, peak_of, read_json
 from featurestore.samples import Sample
 
 Rows = list[dict[str, str]]
@@ -352,34 +354,6 @@ def test_a_sample_without_a_file_is_told_what_to_add() -> None:
         descriptions_of(Sample("a"))
 
 
-# -- where the files are -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("level", ["", "MER2023", "mer2023"])
-def test_outputs_are_found_with_or_without_a_dataset_level(level: str, tmp_path: Path) -> None:
-    folder = tmp_path / level / "s_1"
-    folder.mkdir(parents=True)
-    paths = [folder / f"s_1{ending}" for ending in ("_au_analysis.json", "_merr_data.json", ".csv")]
-    for count, path in enumerate(paths, 1):
-        path.touch()
-        found = find_outputs(tmp_path, ["mer2023"], "s_1")
-        assert [found.au_json, found.merr_json, found.csv] == paths[:count] + [None] * (3 - count)
-
-
-def test_the_dataset_level_comes_first(tmp_path: Path) -> None:
-    """One id may be in several datasets."""
-    for level in ("SIMS", "SIMSv2", ""):
-        (tmp_path / level / "v").mkdir(parents=True)
-        (tmp_path / level / "v" / "v.csv").touch()
-    assert find_outputs(tmp_path, ["SIMSv2"], "v").csv == tmp_path / "SIMSv2" / "v" / "v.csv"
-    assert find_outputs(tmp_path, ["MELD"], "v").csv == tmp_path / "v" / "v.csv"
-
-
-@pytest.mark.parametrize("id", ["..", ".", "", "a/b", "../a", "a\0b"])
-def test_an_id_that_is_no_file_name_has_no_outputs(id: str, tmp_path: Path) -> None:
-    assert find_outputs(tmp_path / "x", ["."], id) == find_outputs(tmp_path, [], "missing")
-
-
 # -- files that are not made here ----------------------------------------------------------------------
 
 # Peaks as upstream's analyzer found them in the same tables, 1-based in merr_data.
@@ -400,8 +374,9 @@ def test_shared_files_agree_on_the_peak(name: str, shared_media: Path, tmp_path:
     copied = tmp_path / "MER2023" / name
     shutil.copytree(folder, copied)
     shutil.copy(shared_media / "openface" / f"{name}.csv", copied)
-    outputs = find_outputs(tmp_path, ["mer2023"], name)
-    assert peak_of(Sample(name, au_json=outputs.au_json)).source == "openface_csv"
+    au_json, au_csv, _ = MerFactoryFolder(tmp_path, resolve_dataset("mer2023")).find(name)
+    assert au_csv is not None
+    assert peak_of(Sample(name, au_json=au_json)).source == "openface_csv"
 
 
 @pytest.mark.parametrize("name", SHARED_PEAKS)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from featurestore.merfactory.descriptions import Descriptions, descriptions_of
 from featurestore.merfactory.document import read_json
-from featurestore.merfactory.outputs import Outputs, find_outputs
 from featurestore.merfactory.peak import Peak, peak_of
 
-__all__ = ["Descriptions", "Outputs", "Peak", "descriptions_of", "find_outputs", "peak_of", "read_json"]
+__all__ = ["Descriptions", "Peak", "descriptions_of", "peak_of", "read_json"]

@@ -1,40 +1,12 @@
-"""Where MER-Factory puts the files of a sample."""
+"""What MER-Factory puts beside a file of a sample."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from featurestore.samples import Sample
 
 _KINDS = ("_au_analysis.json", "_merr_data.json")
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Files that MER-Factory wrote for one sample; None for what is not there."""
-
-    au_json: Path | None = None
-    merr_json: Path | None = None
-    csv: Path | None = None
-
-
-def find_outputs(root: str | Path, dataset_names: Sequence[str], sample_id: str) -> Outputs:
-    """The files of a sample in `{root}/{dataset}/{sample}/` or `{root}/{sample}/`.
-
-    dataset_names   tried as they are, in lower and in upper case, before the layout without this level
-    """
-    root = Path(root)
-    if not _is_file_name(sample_id):
-        return Outputs()
-    cased = dict.fromkeys(form for name in dataset_names for form in (name, name.lower(), name.upper()))
-    for folder in (*(root / name / sample_id for name in cased if _is_file_name(name)), root / sample_id):
-        paths = [folder / f"{sample_id}{ending}" for ending in (*_KINDS, ".csv")]
-        found = Outputs(*(path if path.is_file() else None for path in paths))
-        if found != Outputs():
-            return found
-    return Outputs()
 
 
 def json_paths(sample: Sample) -> list[Path]:
@@ -55,7 +27,3 @@ def csv_paths(sample: Sample) -> list[Path]:
         return []
     name = sample.au_json.name
     return [sample.au_json.with_name(name.removesuffix(kind) + ".csv") for kind in _KINDS if name.endswith(kind)]
-
-
-def _is_file_name(text: str) -> bool:
-    return text not in ("", ".", "..") and "/" not in text and "\0" not in text
