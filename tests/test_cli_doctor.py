@@ -6,8 +6,13 @@ import errno
 import fcntl
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
+import types
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,7 @@ from cli_made import run
 from featurestore.cli import environment, filesystem
 from featurestore.cli.checkup import Check
 
-FINE = {"location", "space", "rename", "fsync", "exclusive creation", "flock", "mtime", "case", "hard links"}
+FINE = {"location", "space", "rename", "fsync", "exclusive creation", "flock", "map", "mtime", "case", "hard links"}
 
 
 def location(store: Path) -> dict[str, Check]:
@@ -67,6 +72,24 @@ def forgetful_open(path: Any, flags: int, *more: Any, **named: Any) -> int:
     return OPEN(path, flags & ~os.O_EXCL, *more, **named)
 
 
+def copying_rename(old: Path, new: Path) -> None:
+    """As where folders are but a prefix of the names of objects: each file goes on its own."""
+    if new.exists():
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+    new.mkdir()
+    for path in old.iterdir():
+        path.replace(new / path.name)
+        time.sleep(0.002)
+    old.rmdir()
+
+
+def keeping_rename(old: Path, new: Path) -> None:
+    if new.exists():
+        raise OSError(errno.EEXIST, "File exists")
+    shutil.copytree(old, new.with_name("aside"))
+    os.replace(new.with_name("aside"), new)
+
+
 OPEN = os.open
 
 
@@ -75,8 +98,11 @@ OPEN = os.open
     [
         ("rename", "rename", replacing_rename, "a rename replaced a folder that was there"),
         ("rename", "rename", broken, "Invalid argument (EINVAL)"),
+        ("rename", "rename", copying_rename, "a folder of 32 files was seen with ... while it was renamed"),
+        ("rename", "rename", keeping_rename, "a renamed folder is not where it should be"),
         ("fsync", "fsync", broken, "Invalid argument (EINVAL)"),
         ("exclusive creation", "open", forgetful_open, "a file that was there was created again"),
+        ("map", "pread", lambda fd, size, offset: bytes(size), "a file has other bytes than were written"),
     ],
 )
 def test_a_file_system_that_breaks_a_promise_is_named(
@@ -84,13 +110,158 @@ def test_a_file_system_that_breaks_a_promise_is_named(
 ) -> None:
     monkeypatch.setattr(filesystem.os, function, mutant)
     found = location(tmp_path)
-    assert (found[name].state, found[name].what) == ("problem", what)
+    assert found[name].state == "problem"
+    assert re.fullmatch(re.escape(what).replace(re.escape("..."), "[0-9]+"), found[name].what)
     assert "do not keep a store here" in found[name].advice
+    others = {check.name for check in found.values() if check.state == "problem"} - {name}
+    assert others == set(), "a promise that holds is blamed"
+
+
+class StaleMap:
+    """A map that shows what the file held before."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def __enter__(self) -> bytes:
+        return bytes(10)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_map_that_shows_something_else_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem.mmap, "mmap", StaleMap)
+    check = location(tmp_path)["map"]
+    assert (check.state, check.what) == ("problem", "a map of a file shows other bytes than a read of it")
+    assert "do not keep a store here" in check.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "function", "what", "advice"),
+    [
+        ("map", "mmap", "mmap", "not possible: Invalid argument", "read with pread"),
+        ("hard links", "os", "link", "not possible: Invalid argument", "a store needs none"),
+    ],
+)
+def test_what_a_store_can_do_without_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str, function: str, what: str, advice: str
+) -> None:
+    monkeypatch.setattr(getattr(filesystem, place), function, broken)
+    check = location(tmp_path)[name]
+    assert (check.state, check.what) == ("note", what)
+    assert advice in check.advice
+
+
+def test_a_rename_whose_answer_is_lost_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rename(old: Path, new: Path) -> None:
+        RENAME(old, new)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(filesystem.os, "rename", rename)
+    check = location(tmp_path)["rename"]
+    assert (check.state, check.what) == ("note", "done, but reported as failed: Input/output error")
+    assert "a commit looks again" in check.advice
+
+
+RENAME = os.rename
+
+
+def test_an_fsync_that_does_nothing_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem.os, "fsync", lambda file: None)
+    check = location(tmp_path)["fsync"]
+    assert check.state == "note"
+    assert "faster than any disk" in check.what
+    assert "a power cut could cost acknowledged samples" in check.advice
 
 
 def test_locks_that_do_not_lock_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcntl, "flock", lambda file, operation: None)  # as Lustre mounted without -o flock
-    assert location(tmp_path)["flock"].state == "problem"
+    monkeypatch.setattr(fcntl, "flock", lambda file, operation: None)  # as Lustre mounted with neither flock option
+    check = location(tmp_path)["flock"]
+    assert (check.state, check.what) == ("problem", "two processes held one lock")
+    assert "run compact, rm and gc from one process at a time" in check.advice
+
+
+def test_locks_that_cannot_be_had_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")  # as NFS version 3 without a lock service
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    check = location(tmp_path)["flock"]
+    assert (check.state, check.what) == ("problem", "No locks available (ENOLCK)")
+
+
+@pytest.mark.usefixtures("light")
+def test_a_promise_that_does_not_hold_is_on_the_screen_and_in_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda file, operation: None)
+    text = run("doctor", "--store", tmp_path, exit_code=1).stdout
+    assert "problem  flock                two processes held one lock; processes may compute the same sample" in text
+    assert text.endswith("1 problem.\n")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_called_full_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def write(path: Path, data: bytes) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    found = location(tmp_path)
+    assert found.keys() == {"location", "space", "writable"}
+    assert (found["writable"].state, found["writable"].what) == ("problem", f"{tmp_path}: {os.strerror(code)}")
+    assert "features can be read here, but misses cannot be kept: free some space" in found["writable"].advice
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_few_files_left_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = os.statvfs(tmp_path)
+    monkeypatch.setattr(
+        filesystem.os, "statvfs", lambda path: types.SimpleNamespace(f_files=10**6, f_favail=100, f_bavail=now.f_bavail)
+    )
+    monkeypatch.setattr(filesystem.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1 << 40))
+    check = location(tmp_path)["space"]
+    assert check.state == "problem"
+    assert "only 100 files more" in check.what
+
+
+def test_a_house_on_another_file_system_is_a_problem(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is but one file system to write to")
+    (tmp_path / "data").mkdir()
+    with tempfile.TemporaryDirectory(dir=memory) as house:
+        (tmp_path / ".fstore").symlink_to(house)
+        check = location(tmp_path)["one file system"]
+    assert check.state == "problem"
+    assert "a commit cannot rename" in check.advice
+
+
+def test_times_of_folders_that_are_coarse_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Path.mkdir
+
+    def mkdir(path: Path, *arguments: Any, **named: Any) -> None:
+        make(path, *arguments, **named)
+        os.utime(path.parent, (int(time.time()), int(time.time())))
+
+    monkeypatch.setattr(filesystem, "SKEW_S", 2.0)
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    for _ in range(2):  # a second may end between two entries
+        check = location(tmp_path)["mtime"]
+        if check.state == "note":
+            break
+    assert (check.state, check.advice) == ("note", "new samples of others may show 2 s late")
+
+
+def test_names_that_differ_only_in_case_are_a_note_where_they_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: there(path.with_name(path.name.lower())))
+    check = location(tmp_path)["case"]
+    assert (check.state, check.what) == ("note", "names that differ only in case are one")
 
 
 def test_a_clock_that_is_wrong_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

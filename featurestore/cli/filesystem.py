@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featurestore.cli.checkup import Check, note, ok, problem
@@ -21,6 +23,7 @@ from featurestore.reader import NETWORK
 
 LOW_SPACE = 5 << 30  # bytes; features of a large dataset are 0.5 to 5 GB
 SKEW_S = 1.0
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_location(store: Path) -> Iterator[Check]:
@@ -47,11 +50,17 @@ def check_location(store: Path) -> Iterator[Check]:
                 try:
                     yield probe(name, folder)
                 except OSError as error:
+                    if error.errno in FULL:  # says nothing about what was tried
+                        raise
                     yield problem(
                         name, f"{error.strerror} ({errno.errorcode.get(error.errno or 0, '?')})", ADVICE[name]
                     )
     except OSError as error:
-        yield note("writable", f"{place}: {error.strerror}", "features can be read here, but misses cannot be kept")
+        cannot = "features can be read here, but misses cannot be kept"
+        if error.errno in FULL:
+            yield problem("writable", f"{place}: {error.strerror}", f"{cannot}: free some space, and run doctor again")
+        else:
+            yield note("writable", f"{place}: {error.strerror}", cannot)
 
 
 @contextmanager
@@ -90,10 +99,11 @@ def _space(place: Path) -> Check:
 
 
 def _rename(name: str, folder: Path) -> Check:
-    staged, visible = folder / "staged", folder / "visible"
+    staged, visible, new = folder / "staged", folder / "visible", folder / "new"
     for each in (staged, visible):
         each.mkdir()
-        (each / "file").write_bytes(b"x")
+        for number in range(32):
+            (each / f"file{number}").write_bytes(b"x")
     try:
         os.rename(staged, visible)
     except OSError as error:
@@ -101,10 +111,55 @@ def _rename(name: str, folder: Path) -> Check:
             raise
     else:
         return problem(name, "a rename replaced a folder that was there", ADVICE[name])
-    os.rename(staged, folder / "new")
-    if staged.exists() or (folder / "new" / "file").read_bytes() != b"x":
+    with _least_seen(new) as seen:
+        try:
+            os.rename(staged, new)
+        except OSError as error:
+            if staged.exists() or not new.exists():
+                raise
+            advice = "a commit looks again and is not lost, but a server that does not answer is worth a look"
+            return note(name, f"done, but reported as failed: {error.strerror}", advice)
+    if staged.exists() or len(os.listdir(new)) != 32:
         return problem(name, "a renamed folder is not where it should be", ADVICE[name])
+    if min(seen, default=32) < 32:
+        return problem(name, f"a folder of 32 files was seen with {min(seen)} while it was renamed", ADVICE[name])
     return ok(name, "a folder moves in one step and never replaces another")
+
+
+@contextmanager
+def _least_seen(folder: Path) -> Iterator[list[int]]:
+    """How many files a folder had each time it was looked at inside `with`: a rename may be a copy in many steps."""
+    seen: list[int] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            with suppress(FileNotFoundError):
+                seen.append(len(os.listdir(folder)))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _map(name: str, folder: Path) -> Check:
+    written = os.urandom(3 * mmap.PAGESIZE // 2)
+    (folder / "mapped").write_bytes(written)
+    with open(folder / "mapped", "rb", buffering=0) as file:
+        if os.pread(file.fileno(), len(written), 0) != written:
+            return problem(name, "a file has other bytes than were written", ADVICE[name])
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                same = view[:] == written
+        except OSError as error:
+            return note(name, f"not possible: {error.strerror}", "rows are read with pread, which takes longer")
+    if not same:
+        return problem(name, "a map of a file shows other bytes than a read of it", ADVICE[name])
+    return ok(name, "of a file shows what a read of it shows")
 
 
 def _fsync(name: str, folder: Path) -> Check:
@@ -189,6 +244,7 @@ PROBES: tuple[tuple[str, Callable[[str, Path], Check]], ...] = (
     ("fsync", _fsync),
     ("exclusive creation", _exclusive),
     ("flock", _flock),
+    ("map", _map),
     ("mtime", _mtime),
     ("case", _case),
     ("hard links", _hard_link),
@@ -199,6 +255,7 @@ ADVICE = {
     "exclusive creation": "two writers could write one file: do not keep a store here",
     "flock": "processes may compute the same sample twice, never store a wrong one; run compact, rm and gc from one "
     "process at a time",
+    "map": "rows would fail their checksums: do not keep a store here",
     "mtime": "set the clocks right: a reader may overlook what others store until it is opened anew, and gc counts "
     "its grace wrongly",
     "case": "",
