@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_a_dataset_folder_or_a_feature_folder_is_a_tree_too(small: Path) -> None
     for path in (small, small / "mer2023", small / "mer2023" / FRAME):
         assert [str(f.key) for f in scan_tree(path, Findings()).folders] == [TEMPLATES[FRAME]]
     (small / "mer2023").rename(small / "mine")
-    with pytest.raises(LegacyTreeError, match=r"'mine' is no dataset; say whose it is with --dataset NAME"):
+    with pytest.raises(LegacyTreeError, match=r"if it is your own: fstore import \S+/mine --dataset mine"):
         scan_tree(small / "mine", Findings())
     assert [str(f.key) for f in scan_tree(small / "mine", Findings(), "my_own").folders] == [
         "my_own/frame/CLIP_VIT_LARGE/emotion_peak/8"
@@ -117,15 +118,109 @@ def test_a_dataset_folder_or_a_feature_folder_is_a_tree_too(small: Path) -> None
 
 
 def test_what_is_not_recognised_is_named(small: Path) -> None:
-    for name in ("mer2032/" + FRAME, "mer2023/frame_CLIP_VIT_LARGE_middle_8frms", "mer2023/notes"):
+    wrong = ("frame_CLIP_VIT_LARGE_middle_8frms", "frame_my encoder_8frms", "frame_X_0frms", "frame_X", "notes", "old")
+    for name in ("mer2032/" + FRAME, "logs", *(f"mer2023/{name}" for name in wrong)):
         (small / name).mkdir(parents=True)
+    for name in ("loose.npy", "mer2023/flat.npy", "mer2023/README.txt"):
+        (small / name).touch()
     report = import_tree(small, None)
-    messages = {finding.kind: str(finding) for finding in report.findings if finding.kind == "unknown_dataset"}
-    assert "did you mean" in messages["unknown_dataset"]
-    unknown = {f.folder: f.message for f in report.findings if f.kind == "unknown_folder"}
-    assert "CLIP_VIT_LARGE with an unknown sampling" in unknown["mer2023/frame_CLIP_VIT_LARGE_middle_8frms"]
-    assert "is none of frame_ENCODER" in unknown["mer2023/notes"]
+    found = {(f.kind, f.folder): (f.message, f.ids) for f in report.findings}
+    for kind, folder, text, ids in (
+        ("unknown_dataset", "mer2032", "none of the datasets that `fstore datasets` lists", []),
+        ("unknown_folder", "mer2023/frame_CLIP_VIT_LARGE_middle_8frms", "CLIP_VIT_LARGE with an unknown sampling", []),
+        ("unknown_folder", "mer2023/frame_my encoder_8frms", "encoder 'my encoder' must be", []),
+        ("unknown_folder", "mer2023/frame_X_0frms", "n_frames 0 is neither", []),
+        ("unknown_folder", "mer2023/frame_X", "is none of frame_ENCODER", []),
+        ("unknown_folder", "mer2023", "no dataset's folder and no feature folder", ["notes", "old"]),
+        ("unknown_folder", ".", "no dataset's folder and no feature folder", ["logs"]),
+        ("stray", "mer2023", "not in a folder that says which features these are", ["flat.npy"]),
+        ("stray", ".", "not in a folder that says which features these are", ["loose.npy"]),
+    ):
+        message, named = found.pop((kind, folder))
+        assert text in message
+        assert named == ids
+    assert not found
     assert [folder.files for folder in report.folders] == [10]
+
+
+def test_a_dataset_of_ones_own_is_met_with_the_command_that_imports_it(small: Path, tmp_path: Path) -> None:
+    """What is printed is pasted, and works."""
+    (small / "mer2023").rename(small / "my_clips")
+    (small / "mer2032").symlink_to(small / "my_clips")
+    (small / "my own").symlink_to(small / "my_clips")
+    store = ("--store", tmp_path / "store")
+    report = json.loads(run("import", small, *store, "--json").stdout)
+    said = {finding["folder"]: finding["message"] for finding in report["findings"]}
+    assert {finding["kind"] for finding in report["findings"]} == {"unknown_dataset"}
+    assert said["my_clips"].endswith(f"if it is your own: fstore import {small} --dataset my_clips")
+    assert said["mer2032"].endswith(f"; if mer2024 is meant: fstore import {small}/mer2032 --dataset mer2024")
+    assert said["my own"].endswith(f"say what it is called: fstore import '{small}/my own' --dataset NAME")
+    for message in said.values():
+        words = shlex.split(message.rpartition("fstore ")[2].replace("NAME", "my_own"))
+        result = run(*words, *store)
+        assert result.exit_code == 0, result.output
+    keys = [str(key) for key in FeatureStore(tmp_path / "store").keys()]
+    assert keys == [f"{name}/frame/CLIP_VIT_LARGE/emotion_peak/8" for name in ("mer2024", "my_clips", "my_own")]
+    assert run("import", small, *store, "--dataset", "my own").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["sample_00000000_clip_features.json", "x_au_analysis.json", "x_merr_data.json"])
+def test_files_of_mer_factory_are_known_by_name(small: Path, name: str) -> None:
+    """CLIP features of descriptions as JSON beside .npy, and an output directory taken for features."""
+    (small / "mer2023" / FRAME / name).touch()
+    (finding,) = import_tree(small, None).findings
+    assert (finding.kind, finding.ids) == ("stray", [name])
+    assert "fstore extract --mer-factory DIR" in finding.message
+    assert ("CLIP features of descriptions as JSON" in finding.message) is ("clip_features" in name)
+    for sample in range(3):
+        (small / "output" / "mer2023" / f"s{sample}").mkdir(parents=True)
+        (small / "output" / "mer2023" / f"s{sample}" / name).touch()
+    for tree, folder in ((small / "output", "mer2023"), (small / "output" / "mer2023", ".")):
+        (finding,) = import_tree(tree, None).findings
+        assert (finding.kind, finding.folder, finding.ids) == ("unknown_folder", folder, ["s0", "s1", "s2"])
+        assert "fstore extract --mer-factory DIR" in finding.message
+
+
+def test_the_folder_one_is_in_is_a_tree(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (small, small / "mer2023", small / "mer2023" / FRAME):
+        monkeypatch.chdir(place)
+        assert [str(f.key) for f in scan_tree(".", Findings()).folders] == [TEMPLATES[FRAME]]
+
+
+def test_a_folder_that_cannot_be_listed_costs_only_itself(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = {small / "sims", small / "mer2023" / "audio_HUBERT_LARGE_8clips"}
+    for folder in locked:
+        folder.mkdir()
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:  # root may list anything, and tests may run as root
+        if Path(path) in locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    report = import_tree(small, FeatureStore(tmp_path / "store"))
+    assert sorted((f.kind, f.folder, f.message) for f in report.findings) == [
+        ("unreadable", "mer2023/audio_HUBERT_LARGE_8clips", "the folder cannot be listed: Permission denied"),
+        ("unreadable", "sims", "the folder cannot be listed: Permission denied"),
+    ]
+    assert [folder.stored for folder in report.folders] == [0, 10]
+    locked.add(small)
+    with pytest.raises(LegacyTreeError, match="cannot be listed: Permission denied"):
+        import_tree(small, None)
+
+
+def test_a_declaration_of_ones_own_says_which_ids_there_should_be(small: Path, tmp_path: Path) -> None:
+    (small / "mer2023").rename(small / "mine")
+    (tmp_path / "list.csv").write_text("name\n" + "".join(f"sample_{number:08d}\n" for number in range(1, 12)))
+    (tmp_path / "mine.toml").write_text('name = "mine"\n[splits.test]\nfile = "list.csv"\n')
+    result = run("import", small, "--dataset", tmp_path / "mine.toml", "--audit", "--dry-run", "--json")
+    report = json.loads(result.stdout)
+    found = {finding["kind"]: finding["ids"] for finding in report["findings"]}
+    assert found == {"missing_id": ["sample_00000010", "sample_00000011"], "unknown_id": ["sample_00000000"]}
+    assert [(f["key"], f["expected"]) for f in report["folders"]] == [("mine/frame/CLIP_VIT_LARGE/emotion_peak/8", 11)]
 
 
 def test_a_place_without_features_is_an_error(tmp_path: Path) -> None:

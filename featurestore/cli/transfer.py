@@ -70,7 +70,7 @@ def import_(
 
     if root is not None and manifest is not None:
         raise click.UsageError("give --root or --manifest, not both")
-    if recompute is not None and root is None and manifest is None:
+    if recompute is not None and root is None and manifest is None and not (dataset or "").endswith(".toml"):
         raise click.UsageError("--recompute needs the media: --root DIR or --manifest FILE")
     sources = Sources(root, manifest, mer_factory)
     target = None if dry_run else FeatureStore(store)
@@ -125,7 +125,8 @@ def _print_import(report: ImportReport, store: Path | None, matches: list[Match]
         [name.upper() for name in header], [[getattr(folder, name) for name in header] for folder in report.folders]
     )
     if report.findings:
-        click.echo("")
+        if report.folders:
+            click.echo("")
         echo_table(["FINDING", "FOLDER", "WHAT"], [[f.kind, f.folder, str(f)] for f in report.findings])
     if matches:
         click.echo("")

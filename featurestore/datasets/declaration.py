@@ -278,6 +278,11 @@ def unibench_names() -> list[str]:
     return [name for name, dataset in declared().items() if "test" in dataset.splits and dataset.labels is not None]
 
 
+def nearest_name(text: str) -> str | None:
+    """The name of a known dataset that a misspelt one probably means."""
+    return next(iter(difflib.get_close_matches(text.casefold(), _index(), 1)), None)
+
+
 def resolve_dataset(name: str | Path) -> Dataset:
     """A canonical name, an alias in any case, or the path of a TOML file -> Dataset.
 
@@ -291,8 +296,7 @@ def resolve_dataset(name: str | Path) -> Dataset:
         return read_declaration(text)
     canonical = _index().get(text.casefold())
     if canonical is None:
-        close = difflib.get_close_matches(text.casefold(), _index(), 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = f"did you mean {close!r}? " if (close := nearest_name(text)) else ""
         raise UnknownDatasetError(
             f"dataset {text!r} is not known; {hint}known: {', '.join(dataset_names())}; "
             "one of your own is the path of a .toml file like those, or a manifest"

@@ -14,6 +14,7 @@ from featurestore.errors import InvalidIdError, LegacyTreeError
 from featurestore.key import check_id
 from featurestore.legacy.findings import Findings
 from featurestore.legacy.npy import read_npy, read_rows
+from featurestore.legacy.strangers import shown, what_file
 from featurestore.legacy.tree import FeatureFolder
 
 BATCH_BYTES = 32 << 20
@@ -41,18 +42,19 @@ Batch = tuple[list[str], NDArray[np.generic] | list[NDArray[np.generic]]]
 def open_folder(folder: FeatureFolder, findings: Findings) -> Intake:
     """List a folder and look into a few files.  Other files in it, and impossible ids, are findings."""
     ids = []
-    with os.scandir(folder.path) as entries:
-        for entry in entries:
-            name = entry.name
+    try:
+        for name, is_file in _listed(folder):
             if name.startswith(".") and not name.endswith(".npy"):
                 continue  # .DS_Store, .nfs...
-            if not name.endswith(".npy") or not entry.is_file():
-                findings.add("stray", folder.name, "not a .npy file; it is not imported", _shown(name))
+            if not name.endswith(".npy") or not is_file:
+                findings.add("stray", folder.name, what_file(name), shown(name))
                 continue
             try:
                 ids.append(check_id(name[:-4]))
             except InvalidIdError:
-                findings.add("bad_id", folder.name, "the file name is no sample id", _shown(name))
+                findings.add("bad_id", folder.name, "the file name is no sample id", shown(name))
+    except OSError as error:
+        findings.add("unreadable", folder.name, f"the folder cannot be listed: {error.strerror}")
     ids.sort()
     dtype, dim = _majority(folder, ids)
     if dtype is not None and dtype.str not in STORED:
@@ -62,9 +64,9 @@ def open_folder(folder: FeatureFolder, findings: Findings) -> Intake:
     return Intake(folder, ids, dtype, dim)
 
 
-def _shown(name: str) -> str:
-    """A file name as text that can be printed: a name that is not UTF-8 holds surrogates."""
-    return name.encode("utf-8", "backslashreplace").decode()
+def _listed(folder: FeatureFolder) -> Iterator[tuple[str, bool]]:
+    with os.scandir(folder.path) as entries:
+        yield from ((entry.name, entry.is_file()) for entry in entries)
 
 
 def _majority(folder: FeatureFolder, ids: Sequence[str]) -> tuple[np.dtype[np.generic] | None, int]:

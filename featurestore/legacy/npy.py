@@ -73,7 +73,10 @@ def read_rows(folder: Path, names: Sequence[str], out: NDArray[np.generic], shap
     view = out.reshape(-1).view(np.uint8).data
     row = size - len(expected)
     left = []
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # removed meanwhile
+        return list(range(len(names)))
     try:
         for i, name in enumerate(names):
             try:

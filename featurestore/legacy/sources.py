@@ -15,7 +15,8 @@ from featurestore.samples import Sample, read_manifest
 class Sources:
     """The samples of the datasets in a tree, each read once.
 
-    root      folder with the files of the datasets, as `load_dataset` takes it
+    root      folder with the files of the datasets, as `load_dataset` takes it; a declaration of the user's own has
+              its files beside it
     manifest  instead of it, for a tree of one dataset
     """
 
@@ -57,7 +58,7 @@ class Sources:
                     raise ConfigError(f"{self.manifest} is about one dataset, but the tree holds {name} too")
                 samples = read_manifest(self.manifest)
                 self._read[name] = samples, set(samples)
-            elif self.root is not None and folder.dataset is not None:
+            elif folder.dataset is not None and (self.root is not None or folder.dataset.declared_in is not None):
                 samples = load_dataset(folder.dataset, self.root, mer_factory=self.mer_factory)
                 self._read[name] = samples, set(load_dataset(folder.dataset, self.root, "all"))
         return self._read.get(name)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featurestore.datasets import Dataset, resolve_dataset
-from featurestore.errors import LegacyNameError, LegacyTreeError, UnknownDatasetError
-from featurestore.key import FeatureKey
+from featurestore.errors import InvalidKeyError, LegacyNameError, LegacyTreeError, UnknownDatasetError
+from featurestore.key import FeatureKey, check_part
 from featurestore.legacy.findings import Findings
+from featurestore.legacy.strangers import EXAMPLE, loose_files, shown, what_dataset, what_folder
 
 # Output width of the encoders that the old scripts knew, per row.  Source: domain notes 2.1.
 DIMS = {
@@ -72,15 +73,26 @@ def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, 
     root = Path(root)
     if not root.is_dir():
         raise LegacyTreeError(f"tree {root} is not a folder")
+    if dataset is not None and _declared(dataset) is None:
+        check_part("dataset name", dataset)
     tree = Tree(root, "/".join(root.resolve().parts[-2:]).lstrip("/"))
-    if _is_feature_folder(root.name):
-        _take(tree, findings, root, root.resolve().parent.name, dataset, root.name)
+    here = Path(os.path.abspath(root))  # `.` has no name, and a link its own
+    if _is_feature_folder(here.name):
+        _take(tree, findings, root, here.parent.name, dataset, here.name)
     else:
-        for child in _folders(root):
-            if _is_feature_folder(child.name):
-                _take(tree, findings, child, root.resolve().name, dataset, child.name)
-            else:
+        try:
+            _report_loose(findings, root, ".")
+            children = list(_folders(root))
+        except OSError as error:
+            raise LegacyTreeError(f"tree {root} cannot be listed: {error.strerror}") from error
+        for child in children:
+            if _looks_like_features(child.name):
+                _take(tree, findings, child, here.name, dataset, child.name)
+                continue
+            try:
                 _take_dataset(tree, findings, child, dataset)
+            except OSError as error:
+                findings.add("unreadable", shown(child.name), f"the folder cannot be listed: {error.strerror}")
     if only:
         known = [folder.name for folder in tree.folders]
         for name in only:
@@ -91,9 +103,7 @@ def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, 
         tree.folders = [f for f in tree.folders if f.name in only or f.name.rpartition("/")[2] in only]
     _one_folder_per_key(tree, findings)
     if not tree.folders and not findings:
-        raise LegacyTreeError(
-            f"tree {root} holds no feature folder such as mer2023/frame_CLIP_VIT_LARGE_emotion_peak_8frms"
-        )
+        raise LegacyTreeError(f"tree {root} holds no feature folder such as {EXAMPLE}")
     return tree
 
 
@@ -120,21 +130,34 @@ def _is_feature_folder(name: str) -> bool:
     return True
 
 
+def _looks_like_features(name: str) -> bool:
+    """Whether a folder's name begins as those of feature folders do, so that something is wrong where it is none."""
+    return name.startswith(("frame_", "face_", "audio_", "multi_", "au_")) or _is_feature_folder(name)
+
+
+def _report_loose(findings: Findings, path: Path, name: str) -> None:
+    for file, said in loose_files(path):
+        findings.add("stray", name, said, shown(file))
+
+
 def _take_dataset(tree: Tree, findings: Findings, path: Path, wanted: str | None) -> None:
     if wanted is not None:
         declared = _declared(wanted)
         names = (*declared.names, *declared.folders) if declared else (wanted,)
         if path.name.casefold() not in {name.casefold() for name in names}:
             return  # of another dataset than the one to take
-    else:
-        try:
-            resolve_dataset(path.name)
-        except UnknownDatasetError as error:
-            hint = f"if it is a dataset of your own: --dataset {path.name}"
-            findings.add("unknown_dataset", path.name, f"{error}; {hint}")
-            return
+    elif _declared(path.name) is None:
+        if any(_looks_like_features(child.name) for child in _folders(path)):
+            findings.add("unknown_dataset", shown(path.name), what_dataset(tree.root, path))
+        else:
+            findings.add("unknown_folder", ".", what_folder(path), shown(path.name))
+        return
+    _report_loose(findings, path, path.name)
     for child in _folders(path):
-        _take(tree, findings, child, path.name, wanted, f"{path.name}/{child.name}")
+        if _looks_like_features(child.name):
+            _take(tree, findings, child, path.name, wanted, f"{path.name}/{child.name}")
+        else:
+            findings.add("unknown_folder", path.name, what_folder(child), shown(child.name))
 
 
 def _declared(name: str) -> Dataset | None:
@@ -148,15 +171,16 @@ def _declared(name: str) -> Dataset | None:
 def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str | None, name: str) -> None:
     declared = _declared(parent if dataset is None else dataset)
     if declared is None and dataset is None:
-        raise LegacyTreeError(f"folder {path}: {parent!r} is no dataset; say whose it is with --dataset NAME")
+        above = Path(os.path.abspath(path)).parent
+        raise LegacyTreeError(f"{above}: {what_dataset(tree.root, above)}")
     try:
-        key = FeatureKey.from_legacy(declared.name if declared else str(dataset), path.name)
+        key = FeatureKey.from_legacy(declared.name if declared else str(dataset), name.rpartition("/")[2])
         close = [known for known in DIMS if key.encoder.startswith(known + "_") and key.encoder not in DIMS]
         if close:
             # frame_CLIP_VIT_LARGE_middle_8frms would otherwise become uniform frames of "CLIP_VIT_LARGE_middle".
-            raise LegacyNameError(f"folder name {path.name!r}: {key.encoder!r} is {close[0]} with an unknown sampling")
-    except LegacyNameError as error:
-        findings.add("unknown_folder", name, str(error))
+            raise LegacyNameError(f"folder name {name!r}: {key.encoder!r} is {close[0]} with an unknown sampling")
+    except InvalidKeyError as error:
+        findings.add("unknown_folder", shown(name), str(error))
         return
     tree.folders.append(FeatureFolder(path, key, declared, name))
 

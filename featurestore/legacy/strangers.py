@@ -1,0 +1,82 @@
+"""What lies in a tree of `.npy` folders and is no feature of it: what it is, and what to do with it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from featurestore.datasets.declaration import nearest_name
+from featurestore.errors import InvalidKeyError
+from featurestore.key import check_part
+
+EXAMPLE = "mer2023/frame_CLIP_VIT_LARGE_emotion_peak_8frms"
+LOOKED_AT = 1000  # names in a folder, to see what kind it is
+
+_FROM_MER_FACTORY = "give MER-Factory's output to `fstore extract --mer-factory DIR`, which reads the descriptions"
+# Endings of files beside or instead of .npy.  Source: domain notes 2.1 and 10.
+_KINDS = {
+    "_clip_features.json": (
+        "CLIP features of descriptions as JSON (encode_fine_grained_descriptions.py), which are not imported: "
+        f"{_FROM_MER_FACTORY} and makes them under DATASET/au/CLIP_TEXT/au_summary/all"
+    ),
+    "_au_analysis.json": f"descriptions, not features: {_FROM_MER_FACTORY}",
+    "_merr_data.json": f"descriptions, not features: {_FROM_MER_FACTORY}",
+}
+
+
+def what_file(name: str) -> str:
+    """What a file in a feature folder is that is no `.npy`."""
+    return next((said for ending, said in _KINDS.items() if name.endswith(ending)), "not a .npy file; not imported")
+
+
+def what_folder(path: Path) -> str:
+    """What a folder is whose name is neither a dataset nor a feature folder."""
+    for name in islice(_names(path), LOOKED_AT):
+        if (said := what_file(name)) in _KINDS.values():
+            return said
+    return f"no dataset's folder and no feature folder, such as {EXAMPLE}; not imported"
+
+
+def what_dataset(root: Path, path: Path) -> str:
+    """What to do about a folder with features whose name is no known dataset; `path` is `root` or lies in it."""
+    name = path.name
+    advice = f"none of the datasets that `fstore datasets` lists; if it is your own: {_command(root, name)}"
+    if _is_part(name):
+        return (
+            advice if (near := nearest_name(name)) is None else f"{advice}; if {near} is meant: {_command(path, near)}"
+        )
+    return f"{name!r} cannot be a dataset in a key: say what it is called: {_command(path, 'NAME')}"
+
+
+def loose_files(path: Path) -> Iterator[tuple[str, str]]:
+    """(name, what it is) of files that may hold features, in a folder where only folders should be."""
+    for name in _names(path):
+        if name.endswith(".npy") and not name.startswith("."):
+            yield name, "not in a folder that says which features these are, such as " + EXAMPLE + "; not imported"
+        elif (said := what_file(name)) in _KINDS.values():
+            yield name, said
+
+
+def shown(name: str) -> str:
+    """A file name as text that can be printed: a name that is not UTF-8 holds surrogates."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _names(path: Path) -> Iterator[str]:
+    with os.scandir(path) as entries:
+        yield from (entry.name for entry in entries if not entry.is_dir())
+
+
+def _command(tree: Path, dataset: str) -> str:
+    return f"fstore import {shlex.quote(str(tree))} --dataset {shlex.quote(dataset)}"
+
+
+def _is_part(name: str) -> bool:
+    try:
+        check_part("dataset", name)
+    except InvalidKeyError:
+        return False
+    return True
