@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keeping import ALL, KEY, RECIPE, batch, flip, header_of, segment_dirs, values_of
+from cli_made import files
+from click.testing import CliRunner
+from keeping import ALL, KEY, RECIPE, batch, flip, header_of, reseal, segment_dirs, values_of
 
 from featurestore import FeatureKey, FeatureStore
+from featurestore.cli import fstore, inventory
 from featurestore.errors import FailedSampleError
-from featurestore.reader import Reader
+from featurestore.reader import FORMAT, Reader
 
 GOLDEN = Path(__file__).parent / "golden" / "format1"
 EXPECTED: list[dict[str, Any]] = json.loads((GOLDEN / "expected.json").read_bytes())
@@ -57,10 +60,18 @@ def test_the_golden_store_holds_what_a_store_can_hold() -> None:
     assert len(EXPECTED) == 10
     assert {row["dtype"] for row in EXPECTED} == {"float16", "float32"}
     assert {len(row["values"]) for row in EXPECTED if row["key"].endswith("/all")} == {1, 2, 3}
-    headers = [header_of(path.parent) for path in (GOLDEN / "store" / "data").rglob("c.0.0.0")]
+    assert {row["frame_indices"] is None for row in EXPECTED} == {True, False}
+    assert {row["timestamps_s"] is None for row in EXPECTED} == {True, False}
+    assert any((row["provenance"] or {}).get("sources") for row in EXPECTED)
+    assert {"-later", "../é/样本"} <= {row["id"] for row in EXPECTED}
+    assert len(KINDS) == 3
+    headers = [header_of(path.parent) for path in (GOLDEN / "store" / "data").rglob("rows")]
     assert {header["codec"] for header in headers} == {None, "zstd"}
     assert {header["format"] for header in headers} == {1}
     assert any(header["replaces"] for header in headers)
+    assert any(header["shard"]["bytes"] == 0 for header in headers), "a segment of no rows"
+    assert {name for header in headers for name in header["replaces"]} & {header["name"] for header in headers}
+    assert len(list((GOLDEN / "store" / ".fstore").rglob("failed/*.json"))) == 1
 
 
 @pytest.mark.parametrize(("key", "recipe"), KINDS)
@@ -123,6 +134,34 @@ def test_the_golden_store_is_sound(golden: Path) -> None:
 
     report = verify(golden, full=True)
     assert [finding for finding in report.findings if finding.kind not in ("coverage", "content")] == []
+
+
+@pytest.mark.parametrize("what", ["segment", "recipe"])
+@pytest.mark.parametrize(
+    "words",
+    [["ls"], ["info", KINDS[-1][0]], ["verify"]],
+    ids=lambda words: words[0],
+)
+def test_a_golden_store_of_a_later_version_is_refused_with_the_words_to_upgrade(
+    golden: Path, what: str, words: list[str]
+) -> None:
+    """By every command that reads it or would change it; what is there stays as it is."""
+    key, recipe = KINDS[-1]
+    folder = golden.joinpath("data", *key.split("/"), recipe)
+    if what == "recipe":
+        document = folder / "zarr.json"
+        document.write_bytes(document.read_bytes().replace(b'"format":1', b'"format":2'))
+    else:
+        reseal(max(folder.glob("segments/*-*/zarr.json")), b'"format":1', b'"format":2')
+    before = files(golden)
+    result = CliRunner().invoke(fstore, [*words, "--store", str(golden)])
+    assert result.exit_code in (1, 2)
+    assert "upgrade featurestore" in result.output
+    assert files(golden) == before
+
+
+def test_the_command_line_knows_formats_as_far_as_the_reader() -> None:
+    assert inventory.FORMAT == FORMAT
 
 
 def test_zarr_reads_the_golden_store() -> None:

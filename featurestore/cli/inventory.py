@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from featurestore.errors import FormatVersionError
 from featurestore.key import FeatureKey
 
+FORMAT = 1  # that of the reader, which imports numpy
 RECORD_SIZE = 32  # of the fixed part of `rows`: 16 bytes of the id's digest come first
 
 
@@ -90,10 +92,13 @@ class _Segment:
 
     @classmethod
     def read(cls, folder: Path) -> _Segment:
-        """ValueError, KeyError, TypeError or OSError where it is not that of a segment, or sizes do not fit."""
+        """ValueError, KeyError, TypeError or OSError where it is not that of a segment, or sizes do not fit.
+
+        FormatVersionError where a later version wrote it, and what it says may mean something else.
+        """
         raw = (folder / "zarr.json").read_bytes()
         array = json.loads(raw)
-        own = array["attributes"]["featurestore"]
+        own = _own(array, folder)
         n, n_frames, dim = map(int, array["shape"])
         sizes = {"rows": int(own["rows"]["bytes"])} | ({"c.0.0.0": int(own["shard"]["bytes"])} if n else {})
         for name, size in sizes.items():
@@ -112,6 +117,8 @@ def _holding(root: Path, key: FeatureKey, folder: Path) -> Holding:
             segments[name] = _Segment.read(folder / "segments" / name)
         except FileNotFoundError:
             holding.damaged += os.path.isdir(folder / "segments" / name)  # else it was removed after the listing
+        except FormatVersionError:
+            raise
         except (OSError, ValueError, KeyError, TypeError):
             holding.damaged += 1
     replaced = {other for segment in segments.values() for other in segment.replaces}
@@ -152,11 +159,21 @@ def _distinct(counted: list[tuple[Path, int]]) -> int:
 
 def _recipe(folder: Path) -> dict[str, Any] | None:
     try:
-        document = json.loads((folder / "zarr.json").read_bytes())
-        recipe: dict[str, Any] = document["attributes"]["featurestore"]["recipe"]
+        recipe = _own(json.loads((folder / "zarr.json").read_bytes()), folder)["recipe"]
         return recipe if isinstance(recipe, dict) else None
+    except FormatVersionError:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _own(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    own: dict[str, Any] = document["attributes"]["featurestore"]
+    if own["format"] > FORMAT:
+        raise FormatVersionError(
+            f"{folder} is format {own['format']}, this version reads up to {FORMAT}: upgrade featurestore"
+        )
+    return own
 
 
 def _names(path: Path) -> list[str]:
