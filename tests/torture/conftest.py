@@ -31,9 +31,9 @@ def _kept(request: pytest.FixtureRequest, long_run: bool) -> Iterator[dict[str, 
 
 
 @pytest.fixture
-def figures(_kept: dict[str, Any], long_run: bool) -> Figures:
+def figures(_kept: dict[str, Any], long_run: bool, request: pytest.FixtureRequest) -> Figures:
     """Where a test writes what it counted."""
-    return Figures(_kept, "long" if long_run else "short")
+    return Figures(_kept, "long" if long_run else "short", request.node.nodeid.partition("::")[0])
 
 
 @pytest.fixture(scope="session")

@@ -20,11 +20,13 @@ class Figures:
 
     kept   {"proofs": {name: entry}, "mutants": {name: [mutant]}} of the session
     form   "short" or "long"
+    file   of the test, from the root of the project
     """
 
-    def __init__(self, kept: dict[str, Any], form: str) -> None:
+    def __init__(self, kept: dict[str, Any], form: str, file: str) -> None:
         self._kept = kept
         self._form = form
+        self._file = file
         self._began = time.perf_counter()
 
     def record(
@@ -45,6 +47,7 @@ class Figures:
             "beside": dict(beside or {}),
             "seconds": round(took_s, 1),
             "form": self._form,
+            "file": self._file,
         }
         proofs = self._kept.setdefault("proofs", {})
         proofs[proof] = _sum(proofs[proof], entry) if proof in proofs else entry
