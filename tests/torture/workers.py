@@ -38,6 +38,10 @@ class Worker:
         result, error = pickle.loads(said) if said else (None, "the worker died")
         return result, error or ""
 
+    def ended(self) -> bool:
+        """Whether the process is over; `outcome` still says how."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def result(self) -> Any:
         result, error = self.outcome()
         assert not error, error
