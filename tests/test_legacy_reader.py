@@ -1,7 +1,10 @@
 """`reader.py`, copied alone into an environment without the package, reads a store.
 
 `FEATURESTORE_OLD_PYTHONS=/path/to/python:...` names interpreters of such environments (numpy is all they need); the
-test then runs there too.
+test then runs there too.  The oldest that is supported:
+
+    python3.8 -m venv old && old/bin/pip install numpy==1.23.5
+    FEATURESTORE_OLD_PYTHONS=old/bin/python pytest tests/test_legacy_reader.py
 """
 
 from __future__ import annotations
