@@ -5,6 +5,7 @@ The blocks of a page run in order, in an empty folder of the page's own:
     ```python            is executed; names stay for the page's later blocks.  Lines with >>> are a doctest,
                          otherwise a ```text block right behind it is what it prints
     ```console           each line with "$ " runs in bash; the lines below it are what it prints
+    ```console exact     the same to the letter: no "...", no other blanks
     ```LANG file=NAME    is written to NAME
     ```LANG norun        is only shown, as are blocks of any other language
     <!-- run: COMMAND -->   runs unseen, to prepare what the page takes for granted
@@ -118,9 +119,9 @@ class Page:
             while command.endswith("\\"):
                 more, _, expected = expected.partition("\n")
                 command += "\n" + more
-            self.shell(block.line, command, expected)
+            self.shell(block.line, command, expected, "exact" in block.options)
 
-    def shell(self, line: int, command: str, expected: str | None) -> None:
+    def shell(self, line: int, command: str, expected: str | None, exact: bool = False) -> None:
         """Run `command`; nothing expected means nothing compared.  A page shows an exit code by `echo $?`."""
         done = subprocess.run(
             ["bash", "-c", command],
@@ -135,7 +136,8 @@ class Page:
             self.fail(line, f"exit code {done.returncode}: {command}", printed)
         # Data is on stdout; a message of an error, which a page may show as well, on stderr.
         told = (done.stdout, done.stderr, printed)
-        if expected and expected.strip() and not any(same(text, expected) for text in told):
+        alike = (lambda text, expected: text.strip("\n") == expected.strip("\n")) if exact else same
+        if expected and expected.strip() and not any(alike(text, expected) for text in told):
             self.fail(line, f"this prints something else (exit code {done.returncode}): {command}", printed, expected)
 
 
@@ -168,6 +170,14 @@ def test_every_page_can_be_found_from_the_readme(path: Path) -> None:
         assert f"docs/{path.name}" in (ROOT / "README.md").read_text()
 
 
+def test_the_way_from_npy_and_back_is_shown_to_the_letter() -> None:
+    found = list(blocks((ROOT / "docs" / "coming_from_npy.md").read_text()))
+    exact = "".join(block.body for block in found if block.language == "console" and "exact" in block.options)
+    assert re.findall(r"^\$ (?:fstore (?:import|verify|export)|diff) ", exact, re.MULTILINE) == [
+        "$ fstore import ", "$ fstore verify ", "$ fstore export ", "$ diff ", "$ fstore import ",
+    ]  # fmt: skip
+
+
 def messages() -> Iterator[str]:
     """Every text in our code, with \\0 where a value is put in; adjacent pieces are one text."""
     for path in [*(ROOT / "featurestore").rglob("*.py"), *(ROOT / "affect_infer").rglob("*.py")]:
@@ -194,6 +204,8 @@ def test_troubleshooting_quotes_messages_that_exist() -> None:
         "```python\n>>> 1 + 1\n3\n```\n",
         "```console\n$ echo one\ntwo\n```\n",
         "```console\n$ exit 3\n```\n",
+        "```console exact\n$ echo one two\none  two\n```\n",
+        "```console exact\n$ echo one two\none ...\n```\n",
         "<!-- run: exit 3 -->\n",
     ],
 )
@@ -209,6 +221,7 @@ def test_a_page_that_tells_the_truth_passes(empty_folder: Path) -> None:
         "```python\nfrom mine import TWO\nprint(TWO)\n```\n\n```text\n2\n```\n"
         "```python\n>>> TWO + 1\n3\n```\n"
         "```console\n$ cat \\\n    kept\nke...\n$ echo no >&2; exit 4\nno\n```\n"
+        "```console exact\n$ echo 'one  ...'\none  ...\n```\n"
         "```sh\nexit 1\n```\n```python norun\n1 / 0\n```\n"
     )
-    assert Page(Path("page.md")).run(text) == 5
+    assert Page(Path("page.md")).run(text) == 6
