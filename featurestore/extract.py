@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, StoreError
 from featurestore.extractor import Extractor
 from featurestore.features import Failure, Features
 from featurestore.flight import bucket_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Extractor", "Report", "extract", "plan"]
 
+logger = logging.getLogger("featurestore")
 TRY_AGAIN_S = 600.0  # how long to wait, at the very end, for a sample that another process is making
 
 
@@ -144,14 +146,22 @@ def extract(
             compute.probe(key, wanted.todo)
         work = _Work(shelf, wanted.todo, set(wanted.stale), report, progress)
         work.run(compute)
-        if len(shelf.reader.segments) > MAX_SEGMENTS:
-            shelf.compact()
-        shelf.gc()
+        _tidy(shelf)
         report.seconds["write"] = work.write_s
     after = (compute.seconds.decode, compute.seconds.encode) if isinstance(compute, Extractor) else (0.0, 0.0)
     report.seconds["decode"], report.seconds["encode"] = after[0] - before[0], after[1] - before[1]
     report.seconds["wall"] = time.perf_counter() - started
     return report
+
+
+def _tidy(shelf: Shelf) -> None:
+    """Merge small segments and remove replaced ones.  Every sample is stored by now: what cannot be done can wait."""
+    try:
+        if len(shelf.reader.segments) > MAX_SEGMENTS:
+            shelf.compact()
+        shelf.gc()
+    except StoreError as error:  # no lock is to be had, or no room to merge
+        logger.warning("%s: every sample is stored, merging and removing is left to a later run (%s)", shelf.key, error)
 
 
 class _Work:
