@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from featurestore.key import FeatureKey
 from featurestore.recipe import Recipe
 from featurestore.shelf import Shelf, reading
 
+logger = logging.getLogger("featurestore")
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 
@@ -30,6 +32,7 @@ class Catalog:
         self.pins = pins
         self._own: dict[FeatureKey, Recipe] = {}
         self._shelves: dict[tuple[FeatureKey, str], Shelf] = {}
+        self._nearest: dict[FeatureKey, FeatureKey | None] = {}
         self._resolved: dict[tuple[FeatureKey | str, str | None], Shelf] = {}
 
     def shelf(self, key: FeatureKey | str, recipe: str | None = None) -> Shelf | None:
@@ -75,6 +78,26 @@ class Catalog:
                     keys.append(key)
         return sorted(keys, key=str)
 
+    def nearest(self, key: FeatureKey) -> FeatureKey | None:
+        """A stored key that may have been meant by one that is not, e.g. after a typing error.  Remembered."""
+        if key not in self._nearest:
+            import difflib  # only for a name that may be mistyped
+
+            keys = {str(other): other for other in self.keys()}
+            close = difflib.get_close_matches(str(key), keys, 1)
+            self._nearest[key] = keys[close[0]] if close else None
+        return self._nearest[key]
+
+    def tell_if_mistyped(self, key: FeatureKey) -> None:
+        """Log that a key with nothing under it looks like a misspelling of one that is stored.
+
+        Names that differ in digits alone (mer2023, mer2024) are two names.
+        """
+        near = self.nearest(key)
+        pairs = zip(key.parts, near.parts, strict=True) if near is not None else ()
+        if near is not None and all(ours == theirs or _is_misspelt(ours, theirs) for ours, theirs in pairs):
+            logger.warning("nothing is stored under %s in %s; did you mean %s?", key, self.root, near)
+
     def opened(self) -> list[Shelf]:
         """The shelves that were used so far."""
         return list(self._shelves.values())
@@ -82,6 +105,7 @@ class Catalog:
     def forget(self) -> None:
         """Decide anew which recipe a call means."""
         self._resolved.clear()
+        self._nearest.clear()
 
     def _resolve(self, key: FeatureKey, recipe: str | None) -> Shelf | None:
         prefix = recipe if recipe is not None else self.pins.get(str(key))
@@ -133,6 +157,13 @@ class Catalog:
 def as_key(key: FeatureKey | str) -> FeatureKey:
     """A key as it is, its text parsed."""
     return FeatureKey.parse(key) if isinstance(key, str) else key
+
+
+def _is_misspelt(name: str, other: str) -> bool:
+    import difflib  # as above
+
+    close = difflib.SequenceMatcher(None, name.casefold(), other.casefold()).ratio() >= 0.85
+    return close and re.sub(r"\d", "", name) != re.sub(r"\d", "", other)
 
 
 def _folders(path: Path) -> list[str]:

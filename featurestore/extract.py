@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import ConfigError, StoreError
@@ -17,10 +14,12 @@ from featurestore.extractor import Extractor
 from featurestore.features import Failure, Features
 from featurestore.flight import bucket_of
 from featurestore.key import FeatureKey
+from featurestore.levels import require_writable
 from featurestore.miss import UNIT, checked, described
 from featurestore.replacement import MAX_SEGMENTS
 from featurestore.samples import Sample
 from featurestore.shelf import Shelf
+from featurestore.sources import compare
 from featurestore.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ class Report:
     failed: dict[str, Failure] = field(default_factory=dict)
     failed_before: dict[str, str] = field(default_factory=dict)
     """id -> message of samples with a record from an earlier run, not tried again"""
+    cut_off: dict[str, float] = field(default_factory=dict)
+    """id -> seconds that the header of a video announces and that are not there, of those computed now"""
     seconds: dict[str, float] = field(default_factory=dict)
     """wall, decode (adds up over the workers), encode, write"""
 
@@ -68,6 +69,7 @@ class Report:
             "stale": self.stale,
             "failed": {id: {"reason": f.reason, "message": f.message} for id, f in self.failed.items()},
             "failed_before": self.failed_before,
+            "cut_off": self.cut_off,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
 
@@ -127,7 +129,8 @@ def extract(
     `retry` tries those again that have a record of a failure; a record goes when its sample is stored.
     `progress` is called with the number of samples that were just settled.
 
-    Raises for what concerns all samples (weights, disk full); a failed sample is in the report.
+    Raises for what concerns all samples (weights, disk full, a store that cannot be written: before any is
+    made); a failed sample is in the report.
     """
     started = time.perf_counter()
     compute = store.compute
@@ -142,6 +145,7 @@ def extract(
     progress(len(wanted.stored) + len(wanted.failed_before))
     before = (compute.seconds.decode, compute.seconds.encode) if isinstance(compute, Extractor) else (0.0, 0.0)
     if wanted.todo:
+        require_writable(shelf.place)
         if isinstance(compute, Extractor):
             compute.probe(key, wanted.todo)
         work = _Work(shelf, wanted.todo, set(wanted.stale), report, progress)
@@ -223,8 +227,11 @@ class _Work:
         self.shelf.put(ready, overwrite=self.stale, keep_stored=True, made_with=described(compute, self.shelf.key))
         self.write_s += time.perf_counter() - start
         self.report.computed += len(ready)
-        for id in ready:
+        for id, features in ready.items():
             self._release(id)
+            missing_s = (features.provenance or {}).get("note", {}).get("cut_off", {}).get("missing_s")
+            if missing_s is not None:
+                self.report.cut_off[id] = missing_s
         self.progress(len(ready))
 
     def _claimed(self) -> Iterator[str]:
@@ -279,32 +286,8 @@ def stale_ids(shelf: Shelf, samples: Mapping[str, Sample], ids: set[str]) -> Ite
     """Stored samples whose media are not those that were read: by size and mtime, and if those differ by digest."""
     for line, _, _ in shelf.reader.rows():
         sample = samples.get(line["id"]) if line["id"] in ids else None
-        if sample is not None and is_stale(line.get("provenance") or {}, sample):
+        if sample is not None and compare(line.get("provenance") or {}, sample.paths()) == "changed":
             yield line["id"]
-
-
-def is_stale(provenance: Mapping[str, Any], sample: Sample) -> bool:
-    """Whether a recorded source differs from the file of the same name that the sample has now."""
-    now = {path.name: path for path in sample.paths()}
-    for source in provenance.get("sources", ()):
-        path = now.get(os.path.basename(source["path"]))
-        if path is None:
-            continue
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue  # a row outlives its media
-        if (status.st_size, status.st_mtime_ns) == (source["size"], source["mtime_ns"]):
-            continue
-        if status.st_size != source["size"] or file_sha256(path) != source["sha256"]:
-            return True
-    return False
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _shelf(store: FeatureStore, key: FeatureKey) -> Shelf:

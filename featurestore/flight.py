@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import google_crc32c
 
+from featurestore.durable import explain
 from featurestore.errors import StoreError
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ class Flight:
                 try:
                     lock = self._acquire(f"{bucket:04d}", max(0.0, deadline - time.monotonic()))
                 except OSError as error:
-                    logger.warning(
-                        "%s: going on without it after %g s, at worst the same work is done twice", error, wait_s
-                    )
+                    waited = f" after {wait_s:g} s" if isinstance(error, TimeoutError) else ""
+                    logger.warning("%s: going on without it%s, at worst the same work is done twice", error, waited)
                 else:
                     stack.callback(lock.release)
             yield
@@ -71,12 +71,11 @@ class Flight:
         """The lock under which segments are replaced.  Raises StoreError where it cannot be had."""
         try:
             lock = self._acquire("recipe", wait_s)
+        except TimeoutError as error:
+            what = f"{error.strerror}: nothing was changed after {wait_s:g} s; try again later, or end whoever holds it"
+            raise StoreError(errno.ETIMEDOUT, what, error.filename) from error
         except OSError as error:
-            raise StoreError(
-                error.errno or errno.ENOLCK,
-                f"{error.strerror}: nothing was changed; try again later, or end whoever holds it",
-                error.filename,
-            ) from error
+            raise explain(error, "nothing was changed") from error
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.durable import fsync_dir, write_file
-from featurestore.errors import InvalidKeyError
+from featurestore.errors import InvalidKeyError, ReadOnlyError
 from featurestore.key import FeatureKey
 from featurestore.reader import FORMAT
 from featurestore.recipe import Recipe
@@ -70,6 +71,21 @@ def ensure_levels(place: Place, recipe: Recipe) -> None:
         # fsynced by every commit.
         fsync_dir(level.parent)
     _durable.add(str(place.recipe_dir))
+
+
+def require_writable(place: Place) -> None:
+    """Raises ReadOnlyError where nothing could be stored: before samples are made, not after.  Makes nothing."""
+    for folder in (place.segments, place.house / "tmp"):
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        # Of the effective user, who is the one that writes.
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise ReadOnlyError(
+                errno.EACCES,
+                f"nothing can be stored under {place.key}, so nothing was computed: no permission to write; make the "
+                "directory writable, take another store, or open it with read_only=True to compute without keeping",
+                str(folder),
+            )
 
 
 def _fsync_parent(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from featurestore.errors import (
     FailedSampleError,
     FailedSamplesError,
     MissingFeatureError,
+    ReadOnlyError,
     RecipeMismatchError,
     ValuesError,
 )
 from featurestore.failures import FailureRecord
 from featurestore.features import Compute, Failure, Features
 from featurestore.key import FeatureKey
+from featurestore.levels import require_writable
 from featurestore.shelf import Shelf, check_finite, check_form, reading
 from featurestore.stats import COMPUTED, FAILED, NOT_KEPT, WAITED
 
@@ -50,6 +53,7 @@ class Miss:
     def make(self, ids: Sequence[str], one: bool) -> dict[str, Found]:
         """Compute and commit; raises FailedSample(s)Error after what could be made is stored."""
         try:
+            self._require_writable(ids)
             for start in range(0, len(ids), UNIT):
                 unit = ids[start : start + UNIT]
                 if self.read_only:
@@ -66,8 +70,16 @@ class Miss:
         finally:
             self.counts[FAILED] += len(ids) - len(self.made)
         if self.failed:
-            raise failure_of(self.shelf.key, self.failed, len(ids), one)
+            raise failure_of(self.shelf, self.failed, len(ids), one)
         return self.made
+
+    def _require_writable(self, ids: Sequence[str]) -> None:
+        try:
+            if not self.read_only:
+                require_writable(self.shelf.place)
+        except ReadOnlyError:
+            if len(recorded(self.shelf, ids)) < len(ids):  # else nothing would be computed
+                raise
 
     def _make_unit(self, ids: Sequence[str]) -> None:
         records = recorded(self.shelf, ids)
@@ -141,10 +153,13 @@ def checked(shelf: Shelf, id: str, result: object, first: Features | None) -> Fe
     return result
 
 
-def failure_of(key: FeatureKey, failed: Mapping[str, FailureRecord | Failure], asked: int, one: bool) -> Exception:
+def failure_of(shelf: Shelf, failed: Mapping[str, FailureRecord | Failure], asked: int, one: bool) -> Exception:
     """What to raise for samples that cannot be made; `one` where a single one was asked for, not a batch."""
+    key = shelf.key
     id, first = next(iter(failed.items()))
-    advice = "`fstore retry` tries again" if isinstance(first, FailureRecord) else "it may work when tried again"
+    advice = "it may work when tried again"
+    if isinstance(first, FailureRecord):
+        advice = f"`fstore retry {key} --manifest FILE.csv --store {shlex.quote(str(shelf.place.root))}` tries again"
     if one:
         return FailedSampleError(f"sample {id!r} of {key} cannot be made: {first.message}; {advice}", first)
     return FailedSamplesError(
@@ -154,17 +169,21 @@ def failure_of(key: FeatureKey, failed: Mapping[str, FailureRecord | Failure], a
     )
 
 
-def absence(root: Path, key: FeatureKey | str, ids: Sequence[str], shelf: Shelf | None) -> Exception:
-    """What to raise for samples that are not stored and cannot be computed here."""
+def absence(
+    root: Path, key: FeatureKey | str, ids: Sequence[str], shelf: Shelf | None, meant: FeatureKey | None = None
+) -> Exception:
+    """What to raise for samples that are not stored and cannot be computed here; `meant`: a stored key that is near."""
     count = f"sample {ids[0]!r} is" if len(ids) == 1 else f"{len(ids)} samples, e.g. {ids[0]!r}, are"
     where = f"{key}@{shelf.fingerprint[:8]}" if shelf is not None else str(key)
     if shelf is not None and shelf.reader.problems:
         name, why = next(iter(shelf.reader.problems.items()))
+        number = len(shelf.reader.problems)
         return CorruptSegmentError(
-            f"{count} not to be had under {where} in {root}: {len(shelf.reader.problems)} segments are "
-            f"damaged, e.g. {name}: {why}; run `fstore verify {key} --store {root} --full --repair`"
+            f"{count} not to be had under {where} in {root}: {number} segment{'s are' if number > 1 else ' is'} "
+            f"damaged, e.g. {name}: {why}; run `fstore verify {key} --store {shlex.quote(str(root))} --full --repair`"
         )
+    hint = f" (nothing is; did you mean {meant}?)" if meant is not None else ""
     return MissingFeatureError(
-        f"{count} not stored under {where} in {root}, and this store has no compute for it; run "
-        f"`fstore extract {key} --manifest FILE.csv --store {root}`"
+        f"{count} not stored under {where} in {root}{hint}, and this store has no compute for it; run "
+        f"`fstore extract {key} --manifest FILE.csv --store {shlex.quote(str(root))}`"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +26,16 @@ from featurestore.errors import (
 from featurestore.failures import FailureRecord, Failures
 from featurestore.features import Failure, Features
 from featurestore.flight import Flight
+from featurestore.given import parse_json, read_given
 from featurestore.key import FeatureKey, check_id
 from featurestore.levels import Place, ensure_levels
-from featurestore.reader import FORMAT, BadRowError, Reader, UnknownFormatError
+from featurestore.reader import FORMAT, ROW_BYTES, BadRowError, Reader, UnknownFormatError
 from featurestore.recipe import Recipe
 from featurestore.segment import Rows, commit, encode_line, row_line
+from featurestore.sources import misfit
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
+DOCUMENT_BYTES = 16 << 20  # of a recipe; real ones have a few kB
 
 
 @contextmanager
@@ -233,7 +235,7 @@ def read_recipe(place: Place) -> Recipe:
     """The recipe stored in the group above the segments; its fingerprint must be the directory's name."""
     path = place.recipe_dir / "zarr.json"
     try:
-        stored = json.loads(path.read_bytes())["attributes"]["featurestore"]
+        stored = parse_json(read_given(path, DOCUMENT_BYTES))["attributes"]["featurestore"]
         if stored["format"] > FORMAT:
             raise FormatVersionError(
                 f"{path} is format {stored['format']}, this version reads up to {FORMAT}: upgrade featurestore"
@@ -266,6 +268,10 @@ def check_form(key: FeatureKey, id: str, item: Features) -> None:
     expected = "(n_frames, dim)" if key.n_frames == "all" else f"({key.n_frames}, dim)"
     if values.ndim != 2 or 0 in values.shape or key.n_frames not in ("all", len(values)):
         raise ValuesError(f"sample {id!r}: values are {values.shape}, not {expected} as {key} says")
+    if values.nbytes > ROW_BYTES:
+        raise ValuesError(
+            f"sample {id!r}: values are {values.nbytes} bytes, and a sample may have {ROW_BYTES}; store fewer frames of it"
+        )
     for name, dtype in (("frame_indices", np.int64), ("timestamps_s", np.float64)):
         column = getattr(item, name)
         if column is None:
@@ -278,6 +284,9 @@ def check_form(key: FeatureKey, id: str, item: Features) -> None:
             encode_line(dict(item.provenance))
     except (TypeError, ValueError) as error:
         raise ValuesError(f"sample {id!r}: provenance is not a JSON object: {error}") from None
+    problem = misfit(item.provenance.get("sources", ())) if item.provenance is not None else None
+    if problem is not None:
+        raise ValuesError(f"sample {id!r}: provenance: {problem}")
 
 
 def check_finite(id: str, item: Features) -> None:

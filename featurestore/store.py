@@ -194,7 +194,7 @@ class FeatureStore:
         if self.compute is None or own is None or shelf.fingerprint != own.fingerprint or shelf.reader.unread:
             records = recorded(shelf, absent)
             if len(records) == len(absent):
-                raise failure_of(shelf.key, records, len(absent), one)
+                raise failure_of(shelf, records, len(absent), one)
             raise absence(self.root, shelf.key, [id for id in absent if id not in records], shelf)
         return Miss(shelf, self.compute, lambda id: self._look(shelf, id), counts, self.read_only).make(absent, one)
 
@@ -287,9 +287,10 @@ class FeatureStore:
         return self._catalog.keys()
 
     def ids(self, key: FeatureKey | str, *, recipe: str | None = None) -> list[str]:
-        """Ids of the stored samples, sorted by code point."""
+        """Ids of the stored samples, sorted by code point; none under a key that is not stored, see the log."""
         shelf = self._catalog.shelf(key, recipe)
         if shelf is None:
+            self._catalog.tell_if_mistyped(as_key(key))
             return []
         with reading(key):
             shelf.reader.refresh()
@@ -334,7 +335,7 @@ class FeatureStore:
     def _nothing(self, key: FeatureKey | str, ids: Sequence[str]) -> Exception:
         """What to raise where nothing at all is stored under a key."""
         self.stats.counts()[MISSES] += len(set(ids))
-        return absence(self.root, key, ids, None)
+        return absence(self.root, key, ids, None, self._catalog.nearest(as_key(key)))
 
 
 def _checked_out(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

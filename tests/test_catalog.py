@@ -25,6 +25,26 @@ from featurestore.levels import Place, ensure_levels
 ONE, TWO = Recipe({"weights": "one"}), Recipe({"weights": "two", "origin": "import"})
 
 
+def test_a_misspelt_key_is_told_and_one_of_another_name_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`ids` of what is not stored is an empty list, which alone would hide a typing error."""
+    store = fill(tmp_path, ["a"])
+    misspelt = str(KEY).replace("uniform", "unifrom")
+    for _ in range(2):
+        assert store.ids(misspelt) == []
+    assert caplog.messages[0] == f"nothing is stored under {misspelt} in {tmp_path}; did you mean {KEY}?"
+    with pytest.raises(MissingFeatureError, match=re.escape(f"(nothing is; did you mean {KEY}?), and this store has")):
+        store.get(misspelt, "a")
+    caplog.clear()
+    for other in ("mer2024/frame/CLIP_VIT_LARGE/uniform/4", "mer2023/frame/CLIP_VIT_LARGE/emotion_peak/4"):
+        assert store.ids(other) == []
+    assert store.ids(str(KEY).replace("/4", "/8")) == []
+    assert caplog.messages == []
+    assert FeatureStore(tmp_path / "new").ids(misspelt) == []
+    assert caplog.messages == []
+
+
 class Weightless(Making):
     """A compute whose weights are not on this machine."""
 

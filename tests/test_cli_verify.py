@@ -51,7 +51,8 @@ def test_with_a_manifest_coverage_is_checked(root: Path, manifest: Path) -> None
     manifest.write_text(manifest.read_text() + "new,b.mp4\n")
     text = run("verify", KEY, "--store", root, "--manifest", manifest, exit_code=1).stdout
     where = f"{KEY}@{first_recipe(root)[:8]}"
-    assert f"missing: {where}: 1 of 4 samples are not stored (1: new); run `fstore extract {KEY}`\n" in text
+    given = f"--store '{root}' --manifest {manifest}"
+    assert f"missing: {where}: 1 of 4 samples are not stored (1: new); run `fstore extract {KEY} {given}`\n" in text
     assert ": 1 finding (fast" in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from google_crc32c import value as crc32c
 
-from featurestore.errors import StoreError
+from featurestore.errors import ReadOnlyError, StoreError
 from featurestore.flight import BUCKETS, Flight, bucket_of
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -171,9 +172,27 @@ def test_the_lock_of_a_recipe_is_never_done_without(tmp_path: Path, elsewhere: l
     with flight.recipe(FAR):  # released by the one before
         pass
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot be locked.*nothing was changed"):
+    with pytest.raises(StoreError, match=r"nothing was changed: cannot be locked \(File exists\)"):
         with Flight(tmp_path / "file").recipe():
             pytest.fail("inside")
+
+
+def test_a_directory_of_another_user_is_to_be_made_writable_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody holds that lock: to try again later, or to end who holds it, would be wrong advice."""
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # root, who may run this, is refused nothing
+    with pytest.raises(ReadOnlyError) as caught:
+        with Flight(tmp_path / "locks").recipe():
+            pytest.fail("inside")
+    assert "nothing was changed: cannot be locked (Permission denied); make the directory writable" in str(caught.value)
+    with Flight(tmp_path / "locks").hold(["a"]):
+        pass
+    assert "going on without it, at worst" in caplog.text
 
 
 def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:

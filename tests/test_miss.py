@@ -137,7 +137,7 @@ def test_a_deterministic_failure_is_recorded_and_not_tried_again(tmp_path: Path)
     making = Making(a=Failure("media", "a.mp4 is truncated"))
     store = FeatureStore(tmp_path, compute=making)
     for _ in range(2):
-        with pytest.raises(FailedSampleError, match=r"sample 'a' of .*: a\.mp4 is truncated; `fstore retry`") as caught:
+        with pytest.raises(FailedSampleError, match=r"sample 'a' of .*: a\.mp4 is truncated; `fstore retry ") as caught:
             store.get(KEY, "a")
     assert making.asked == [["a"]]
     record = caught.value.failure
@@ -356,7 +356,7 @@ def test_a_read_only_store_returns_records(tmp_path: Path) -> None:
         FeatureStore(tmp_path, compute=making).get(KEY, "bad")
     before = sorted(path for path in tmp_path.rglob("*"))
     store = FeatureStore(tmp_path, compute=making, read_only=True)
-    with pytest.raises(FailedSampleError, match="`fstore retry` tries again"):
+    with pytest.raises(FailedSampleError, match=f"`fstore retry {KEY} --manifest FILE.csv --store {tmp_path}` tries again"):
         store.get(KEY, "bad")
     assert making.asked == [["bad"]]
     assert sorted(path for path in tmp_path.rglob("*")) == before

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from featurestore.cli.making import Making, making_options
+from featurestore.cli.again import again
+from featurestore.cli.making import Making, making_options, stored_options
 from featurestore.cli.options import SamplesFrom, json_option, read_key, samples_options, store_option
 from featurestore.cli.output import counted, echo_json
 from featurestore.cli.progress import Bar
@@ -18,6 +19,7 @@ from featurestore.cli.progress import Bar
 if TYPE_CHECKING:  # they import numpy
     from featurestore.extract import Extractor
     from featurestore.key import FeatureKey
+    from featurestore.recipe import Recipe
     from featurestore.samples import Sample
     from featurestore.verify import Report
 
@@ -87,12 +89,19 @@ def verify(
             compute=compute,
             repair=repair,
             progress=bar,
+            line=_line,
         )
     if as_json:
         echo_json({"store": str(store), **report.as_json()})
     else:
         _show(report, store)
     ctx.exit(0 if report.clean else 1)
+
+
+def _line(command: str, key: FeatureKey, recipe: Recipe | None) -> str:
+    name, *more = command.split()
+    # Only extract has to be told under which settings: retry takes those of what is stored by itself.
+    return again(name, key, *more, stored=stored_options(key, recipe) if name == "extract" else ())
 
 
 def _sources(
@@ -169,6 +178,12 @@ def _show(report: Report, store: Path) -> None:
     if report.no_coverage:
         names = ", ".join(report.no_coverage[:3]) + (", ..." if len(report.no_coverage) > 3 else "")
         click.echo(f"Coverage was not checked of {names}: give --manifest FILE, or --dataset NAME --root DIR.")
+    for where, ids in report.gone.items():
+        first = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+        click.echo(
+            f"The media of {counted(len(ids), 'stored sample')} of {where} are not there any more ({first}): "
+            "whether they changed cannot be checked."
+        )
     if report.made_again:
         click.echo(f"{counted(report.made_again, 'sample')} made again and compared.")
 

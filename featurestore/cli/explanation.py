@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from featurestore.cli.again import again
+from featurestore.cli.output import counted
 from featurestore.failures import FailureRecord
 from featurestore.key import check_id
 from featurestore.reader import BadRowError
 from featurestore.shelf import Shelf
+from featurestore.sources import state_of
 
 SHOWN = 16  # frames in the text form; JSON has all
 
@@ -65,7 +66,7 @@ class Explanation:
         provenance = line.get("provenance") or {}
         more = {name: value for name, value in provenance.items() if name != "sources"}
         found.note = more["note"] if more.keys() == {"note"} else more or None
-        found.sources = [{**source, "now": state_of(source)} for source in provenance.get("sources", ())]
+        found.sources = [{**one, "now": state_of(one, one["path"])} for one in provenance.get("sources", ())]
         return found
 
     @property
@@ -115,9 +116,10 @@ class Explanation:
             lines.append(f"  source    {source['path']}: {_STATES[source['now']]}")
         if self.failure is not None:
             record = self.failure
+            attempts = counted(record.attempts, "attempt")
             lines.append(
-                f"  failed    {record.reason}, {record.attempts} attempts, last {record.time}: {record.message}; "
-                f"`fstore retry {self.key}` tries again"
+                f"  failed    {record.reason}, {attempts}, last {record.time}: {record.message}; "
+                f"`{again('retry', self.key)}` tries again"
             )
         text = json.dumps(self.recipe, ensure_ascii=False, indent=2)
         return "\n".join([*lines, "  recipe", *(f"    {line}" for line in text.splitlines())])
@@ -140,18 +142,3 @@ _STATES = {
     "changed": "CHANGED since; `fstore extract` makes the sample again",
     "gone": "not there any more",
 }
-
-
-def state_of(source: Mapping[str, Any]) -> str:
-    """A recorded source against the file at its path now: by size and mtime, and if those differ by digest."""
-    from featurestore.extract import file_sha256
-
-    path = Path(source["path"])
-    try:
-        status = os.stat(path)
-        if (status.st_size, status.st_mtime_ns) == (source["size"], source["mtime_ns"]):
-            return "unchanged"
-        same = status.st_size == source["size"] and file_sha256(path) == source["sha256"]
-        return "touched" if same else "changed"
-    except OSError:
-        return "gone"

@@ -98,9 +98,40 @@ making_options = bundle(
         click.option(
             "--workers", type=click.IntRange(min=1), metavar="N", help="Decode processes.  [default: one per core]"
         ),
-        click.option("--allow-corrupt", is_flag=True, help="Take frames that the decoder had to conceal."),
+        click.option(
+            "--allow-corrupt", is_flag=True, help="Take frames that a decoder had to conceal: another recipe."
+        ),
     ],
 )
+
+
+def stored_options(key: FeatureKey, recipe: Recipe | None) -> list[tuple[str, ...]]:
+    """The options under which extract makes a stored recipe again, as far as the recipe says them.
+
+    Weights are a digest there, except those of a seed: a directory has to be named anew.
+    """
+    from featurestore.samplers import get_sampler
+
+    data = recipe.data if recipe is not None else {}
+    found: list[tuple[str, ...]] = []
+    seed = _dig(data, "weights", "random")
+    if seed is not None:
+        found.append(("--weights", f"random:{seed}"))
+    options = _dig(data, "sampler", "options")
+    if isinstance(options, Mapping) and options:
+        default = get_sampler(key.sampling).effective({})
+        changed = {name: value for name, value in options.items() if default.get(name) != value}
+        found += [("--sampler-option", f"{name}={_value_text(value)}") for name, value in changed.items()]
+    for name, usual in (("dtype", "float32"), ("compute_dtype", "float32")):
+        if data.get(name, usual) != usual:
+            found.append((f"--{name.replace('_', '-')}", str(data[name])))
+    if _dig(data, "media", "allow_corrupt"):
+        found.append(("--allow-corrupt",))
+    return found
+
+
+def _value_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _sampler_option(text: str) -> tuple[str, Any]:

@@ -23,6 +23,12 @@ from featurestore.verify.remaking import check_again, choose, require_same_recip
 from featurestore.verify.tree import Tree
 
 Progress = Callable[[int], object]
+Line = Callable[[str, FeatureKey, Recipe | None], str]
+"""(command, key, recipe where there is one) -> the line that an advice names"""
+
+
+def plain_line(command: str, key: FeatureKey, recipe: Recipe | None) -> str:
+    return f"fstore {command} {key}"
 
 
 @dataclass
@@ -38,6 +44,8 @@ class Report:
     """`KEY@PREFIX` of the recipes that were compared with a source"""
     no_coverage: list[str] = field(default_factory=list)
     """those for which no source was given"""
+    gone: dict[str, list[str]] = field(default_factory=dict)
+    """`KEY@PREFIX` -> stored samples whose media are not there any more, so that a change of them cannot be seen"""
     made_again: int = 0
     seconds: float = 0.0
 
@@ -60,6 +68,7 @@ def verify(
     compute: Compute | None = None,
     repair: bool = False,
     progress: Progress = lambda count: None,
+    line: Line = plain_line,
 ) -> Report:
     """Check a store, or some keys of it, and say what is wrong.
 
@@ -70,6 +79,7 @@ def verify(
     compute    also gives back a recipe whose document was lost, with `repair`
     repair     write documents anew and move what is damaged into `.fstore/.../quarantine`; nothing is deleted
     progress   called with the number of rows that were just read, with `full`
+    line       what an advice calls a command line: `fstore verify` repeats the options that it was given
 
     Cost, fast: about 0.1 ms a segment, and with a source what listing the ids and one stat per sample
     take.  Raises ConfigError where something cannot be made again for the settings given.
@@ -86,11 +96,11 @@ def verify(
     if repair:
         tree.repair({shelf.place.recipe_dir: recipe for shelf, recipe in own.items() if _is_of(recipe, shelf)})
     for shelf in shelves:
-        _check_shelf(shelf, sources.get(shelf.key.dataset), full, repair, findings, report, progress)
+        _check_shelf(shelf, sources.get(shelf.key.dataset), full, repair, findings, report, progress, line)
     for key, prefix in keys.items():
         if not any(shelf.key == key for shelf in shelves):
             what = f"nothing is stored{f' under a recipe {prefix}' if prefix else ''}"
-            findings.add("missing", key, what, f"run `fstore extract {key}`", *sources.get(key.dataset, ()))
+            findings.add("missing", key, what, f"run `{line('extract', key, None)}`", *sources.get(key.dataset, ()))
     if recompute and compute is not None:
         report.made_again = _make_again(shelves, own, compute, sources, recompute, findings)
     report.findings = list(findings)
@@ -106,6 +116,7 @@ def _check_shelf(
     findings: Findings,
     report: Report,
     progress: Progress,
+    line: Line,
 ) -> None:
     where = name_of(shelf)
     damage = Damage(shelf, where, findings)
@@ -119,8 +130,8 @@ def _check_shelf(
     report.samples += len(shelf.reader)
     if full:
         content = Content(shelf.key.modality, where, findings)
-        for line, values in damage.rows():
-            content.look(line, values)
+        for row, values in damage.rows():
+            content.look(row, values)
             progress(1)
         content.finish()
     if repair:
@@ -129,7 +140,17 @@ def _check_shelf(
         report.no_coverage.append(where)
     else:
         report.coverage.append(where)
-        check_coverage(shelf, samples, where, damage, findings)
+        gone = check_coverage(shelf, samples, where, damage, findings, lambda command: _line_of(line, command, shelf))
+        if gone:
+            report.gone[where] = gone
+
+
+def _line_of(line: Line, command: str, shelf: Shelf) -> str:
+    try:
+        recipe = shelf.recipe
+    except FeatureStoreError:
+        recipe = None  # a finding of its own
+    return line(command, shelf.key, recipe)
 
 
 def _own_recipes(shelves: Sequence[Shelf], compute: Compute | None, required: bool) -> dict[Shelf, Recipe]:
