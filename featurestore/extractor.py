@@ -252,6 +252,7 @@ class Extractor:
             raise ConfigError(
                 f"{key}: sampler {key.sampling!r} chooses of {' or '.join(sampler.modalities)}, not of {key.modality}"
             )
+        sampler.check(key.n_frames)
         return {"version": sampler.version, "options": sampler.effective(self.sampler_options.get(key.sampling, {}))}
 
 

@@ -391,6 +391,23 @@ def test_many_small_commits_are_merged_at_the_end(
 
 @pytest.mark.parametrize(
     ("sampling", "n_frames", "words"),
+    [
+        ("headtail", 1, "headtail takes frames of both halves: use a key that ends in /2 or more, not /1"),
+        ("headtail", "all", "headtail needs a number of frames, e.g. a key that ends in /8, not /all"),
+        ("emotion_peak", "all", "emotion_peak needs a number of frames"),
+    ],
+)
+def test_a_number_of_frames_that_a_sampler_cannot_take_is_one_error_before_anything_is_made(
+    tmp_path: Path, source: dict[str, Sample], sampling: str, n_frames: int | str, words: str
+) -> None:
+    """It is a mistake in the key and no failure of each sample."""
+    with pytest.raises(ConfigError, match=words):
+        run(tmp_path, source, FeatureKey("demo", "frame", "MeanColour", sampling, n_frames))
+    assert not (tmp_path / ".fstore").exists()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "n_frames", "words"),
     [("const_clips", 8, "chooses of audio, not of frame"), ("au_summary", "all", "chooses of au, not of frame")],
 )
 def test_a_sampler_of_another_modality_is_refused_before_anything_is_made(

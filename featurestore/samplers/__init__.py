@@ -17,6 +17,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import ConfigError, SamplingError, UnknownSamplerError
 from featurestore.key import check_part
-from featurestore.samplers.frames import au_summary, const_clips, headtail, uniform
+from featurestore.samplers.frames import au_summary, const_clips, count_of, every, headtail, two_halves, uniform
 from featurestore.samplers.peak import conflict, emotion_peak, emotion_peak_fork
 from featurestore.samples import Sample
 
@@ -63,6 +64,8 @@ class SamplerEntry:
     has one, the frame counts of all samples are compared before the first is decoded."""
     modalities: tuple[str, ...] = ()
     """What it can sample; () for anything.  Starts of sound windows taken for frame numbers would be wrong frames."""
+    check: Callable[[int | str], object] = lambda n_frames: None
+    """Raises ConfigError for a number of frames that it can choose of no sample: a mistake in the key, told at once."""
 
     def effective(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options with the defaults of those that are not given.
@@ -171,10 +174,23 @@ _registry = {
     entry.name: entry
     for entry in (
         SamplerEntry("uniform", uniform, modalities=("frame", "face")),
-        SamplerEntry("headtail", headtail, modalities=("frame", "face")),
-        SamplerEntry("const_clips", const_clips, modalities=("audio",)),
-        SamplerEntry("au_summary", au_summary, modalities=("au",)),
-        SamplerEntry("emotion_peak", emotion_peak, conflict=conflict, modalities=("frame",)),
-        SamplerEntry("emotion_peak_fork", emotion_peak_fork, modalities=("frame",)),
+        SamplerEntry("headtail", headtail, modalities=("frame", "face"), check=two_halves),
+        SamplerEntry(
+            "const_clips", const_clips, modalities=("audio",), check=partial(count_of, sampling="const_clips")
+        ),
+        SamplerEntry("au_summary", au_summary, modalities=("au",), check=every),
+        SamplerEntry(
+            "emotion_peak",
+            emotion_peak,
+            conflict=conflict,
+            modalities=("frame",),
+            check=partial(count_of, sampling="emotion_peak"),
+        ),
+        SamplerEntry(
+            "emotion_peak_fork",
+            emotion_peak_fork,
+            modalities=("frame",),
+            check=partial(count_of, sampling="emotion_peak_fork"),
+        ),
     )
 }

@@ -60,14 +60,25 @@ def const_clips(sample: Sample, total: int, n_frames: int | str) -> Sequence[int
 
 def au_summary(sample: Sample, total: int, n_frames: int | str) -> Sequence[int]:
     """Every description, in the order of its frame."""
-    if n_frames != "all":
-        raise ConfigError(f"au_summary gives a row for each description: use a key that ends in /all, not /{n_frames}")
+    every(n_frames)
     return range(total)
 
 
 def padded(indices: list[int], n: int) -> list[int]:
     """The last index again until there are n: [0, 1, 2], 5 -> [0, 1, 2, 2, 2]."""
     return indices + indices[-1:] * (n - len(indices))
+
+
+def two_halves(n_frames: int | str) -> None:
+    """ConfigError for a number that is not two at least: headtail takes one of each half."""
+    if count_of(n_frames, "headtail") < 2:
+        raise ConfigError(f"headtail takes frames of both halves: use a key that ends in /2 or more, not /{n_frames}")
+
+
+def every(n_frames: int | str) -> None:
+    """ConfigError for a number: au_summary takes all there are."""
+    if n_frames != "all":
+        raise ConfigError(f"au_summary gives a row for each description: use a key that ends in /all, not /{n_frames}")
 
 
 def count_of(n_frames: int | str, sampling: str) -> int:
