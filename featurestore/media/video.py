@@ -256,6 +256,7 @@ def _refuse_damaged(
         if not allow_corrupt and ((broken >= start) & (broken <= position)).any():
             raise MediaError(
                 f"{index.path}: frame {number} of {index.total} is damaged, or predicted from a damaged one; copy or "
-                "download the file again, or pass allow_corrupt to take the picture that the decoder makes up",
+                "download the file again, or extract the whole key under another recipe with --allow-corrupt (Python: "
+                "allow_corrupt=True), which takes the picture that the decoder makes up",
                 index.path,
             )
