@@ -132,6 +132,16 @@ def gc(place: Place, reader: Reader, grace_s: float = GRACE_S) -> int:
     return count
 
 
+def waiting(place: Place, reader: Reader, grace_s: float = GRACE_S) -> dict[str, float]:
+    """{name: time} of the replaced segments that are still there, and when their grace is over."""
+    on_disk = {entry.name for entry in os.scandir(place.segments)} if place.segments.is_dir() else set()
+    until: dict[str, float] = {}
+    for segment in [*reader.replaced, *reader.segments]:
+        over = _mtime(place, segment.name) + grace_s
+        until |= {name: min(over, until.get(name, over)) for name in set(segment.replaces) & on_disk}
+    return until
+
+
 def remove(place: Place) -> None:
     """Take a whole recipe out of sight in one step, then free its files and its records of failures.
 

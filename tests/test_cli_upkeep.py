@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +85,18 @@ def test_rm_of_one_recipe_leaves_the_other(root: Path) -> None:
 
 def test_gc_frees_what_was_replaced_after_the_grace(root: Path) -> None:
     run("compact", KEY, "--store", root)
-    assert run("gc", "--store", root).stdout == "Nothing to remove.\n"
+    said, last = run("gc", "--store", root).stdout.splitlines()
+    assert last == "Nothing to remove yet."
+    assert re.search(r"2 replaced segments \(\S+ K?B\) kept until \S+Z for readers", said)
+    (document,) = json.loads(run("gc", "--store", root, "--json").stdout)
+    assert (document["key"], document["removed"], document["waiting"]) == (KEY, 0, 2)
+    until = datetime.fromisoformat(document["until"]).timestamp()
+    assert abs(until - time.time() - 900) < 60
+    assert document["waiting_bytes"] > 2 * 8 * 4 * 4
     assert "2 replaced segments removed" in run("gc", KEY, "--grace", "0", "--store", root).stdout
     assert len(list(shelf_of(root).place.segments.iterdir())) == 2  # the merged one, and the group's document
     assert json.loads(run("gc", "--grace", "0", "--store", root, "--json").stdout) == []
+    assert run("gc", "--store", root).stdout == "Nothing to remove.\n"
 
 
 def test_gc_frees_what_a_killed_rm_left(root: Path) -> None:

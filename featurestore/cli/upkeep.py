@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -105,7 +107,7 @@ def _remove_key(ctx: click.Context, key: FeatureKey, prefix: str | None, store: 
 
     holdings = [held for held in key_holdings(store, key) if held.fingerprint.startswith(prefix or "")]
     if not holdings:
-        raise nothing_stored(key, store)
+        raise nothing_stored(key, store, prefix)
     lines = [
         f"{key}@{held.fingerprint[:8]}: {counted(held.samples, 'sample')}, {held.origin}, "
         f"{size_text(held.bytes + held.replaced_bytes)}"
@@ -156,19 +158,48 @@ def gc(keys: Sequence[str], store: Path, grace: float, as_json: bool) -> None:
     """Free the space of what compact, rm and overwriting replaced, and of writers that were killed.
 
     Without KEY the whole store. Files that a writer may still be at work on stay for 15 minutes
-    whatever --grace says.
+    whatever --grace says. What waits for its grace to be over is listed with the time.
     """
     done = []
     for shelf in _shelves(keys, store):
-        count = shelf.gc(grace)
-        if count:
-            done.append({"key": str(shelf.key), "recipe": shelf.fingerprint, "removed": count})
-            if not as_json:
-                click.echo(f"{shelf.key}@{shelf.fingerprint[:8]}: {counted(count, 'replaced segment')} removed.")
+        found = {
+            "key": str(shelf.key),
+            "recipe": shelf.fingerprint,
+            "removed": shelf.gc(grace),
+            **_waiting(shelf, grace),
+        }
+        if not (found["removed"] or found["waiting"]):
+            continue
+        done.append(found)
+        if not as_json:
+            _show_freed(found, f"{shelf.key}@{shelf.fingerprint[:8]}")
     if as_json:
         echo_json(done)
-    elif not done:
-        click.echo("Nothing to remove.")
+    elif not any(found["removed"] for found in done):
+        click.echo("Nothing to remove." if not done else "Nothing to remove yet.")
+
+
+def _waiting(shelf: Shelf, grace: float) -> dict[str, Any]:
+    """What is replaced and stays for now: number, bytes, and when the last of it may go (UTC)."""
+    from featurestore.replacement import waiting
+
+    until = waiting(shelf.place, shelf.reader, grace)
+    size = 0
+    for path in (path for name in until for path in (shelf.place.segments / name).glob("*")):
+        with suppress(FileNotFoundError):  # another process was faster
+            size += path.stat().st_size
+    last = datetime.fromtimestamp(max(until.values()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if until else None
+    return {"waiting": len(until), "waiting_bytes": size, "until": last}
+
+
+def _show_freed(found: dict[str, Any], where: str) -> None:
+    if found["removed"]:
+        click.echo(f"{where}: {counted(found['removed'], 'replaced segment')} removed.")
+    if found["waiting"]:
+        click.echo(
+            f"{where}: {counted(found['waiting'], 'replaced segment')} ({size_text(found['waiting_bytes'])}) kept "
+            f"until {found['until']} for readers that opened before; --grace 0 frees the space now."
+        )
 
 
 def _shelves(keys: Sequence[str], store: Path) -> Iterator[Shelf]:
@@ -181,7 +212,7 @@ def _shelves(keys: Sequence[str], store: Path) -> Iterator[Shelf]:
         key, prefix = read_key(text, store)
         found = [name for name in catalog.fingerprints(key) if name.startswith(prefix or "")]
         if not found:
-            raise nothing_stored(key, store)
+            raise nothing_stored(key, store, prefix)
         yield from (catalog.exact(key, name) for name in found)
     if not keys:
         # By the housekeeping folders: a recipe that is gone may have left files there.
