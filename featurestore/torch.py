@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from featurestore.catalog import as_key
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, MissingFeatureError
 from featurestore.key import FeatureKey
 from featurestore.store import FeatureStore
 
@@ -41,6 +41,7 @@ class FeatureDataset(Dataset[torch.Tensor]):
 
     ids         default: all that are stored under the key, sorted
     transform   applied to each tensor
+    Raises MissingFeatureError where no `ids` are given and nothing is stored.
     A DataLoader fetches a batch with one read (`__getitems__`); give it `collate_fn=dataset.collate`
     to get a `Batch`.  May be pickled, forked and spawned.
     """
@@ -57,6 +58,11 @@ class FeatureDataset(Dataset[torch.Tensor]):
         self.store = store
         self.key = as_key(key)
         self.ids = list(store.ids(self.key, recipe=recipe) if ids is None else ids)
+        if ids is None and not self.ids:
+            raise MissingFeatureError(
+                f"nothing is stored under {self.key} in {store.root}: run `fstore extract` first, or look with "
+                "`fstore ls` how the key is spelt, or pass ids="
+            )
         self.recipe = recipe
         self.transform = transform
 

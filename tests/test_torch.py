@@ -99,6 +99,12 @@ def test_missing_sample_names_the_command(store: FeatureStore) -> None:
         next(iter(loader(FeatureDataset(store, KEY, ["nobody"]), 1)))
 
 
+def test_a_dataset_of_nothing_is_an_error_and_no_epoch_of_no_batches(store: FeatureStore) -> None:
+    with pytest.raises(MissingFeatureError, match=r"nothing is stored under d/frame/EE/uniform/4 .*`fstore ls`"):
+        FeatureDataset(store, "d/frame/EE/uniform/4")
+    assert len(FeatureDataset(store, KEY, [])) == 0
+
+
 def test_batch_size_must_be_positive(store: FeatureStore) -> None:
     with pytest.raises(ConfigError, match="batch_size 0 is not a positive number"):
         loader(FeatureDataset(store, KEY), 0)
