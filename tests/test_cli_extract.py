@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_made import run
 from encoders_made import NAMES
-from media_made import write_clip
+from media_made import remux, write_clip
 
-from featurestore import FeatureStore, read_manifest, register_encoder
+from featurestore import Extractor, FeatureKey, FeatureStore, read_manifest, register_encoder
 from featurestore.cli.extracting import _duration
 from featurestore.cli.making import _sampler_option
+from featurestore.errors import ReadOnlyError
+from featurestore.extract import extract
+from featurestore.samples import Sample
 
 for name, target in NAMES.items():
     register_encoder(name, target)
@@ -57,6 +63,7 @@ def test_extract_makes_all_and_then_finds_all(line: list[object], tmp_path: Path
     assert f"{KEY}@" in result.stdout
     assert "6 samples: 6 computed, 0 stored before, 0 failed.\n" in result.stdout
     assert "of which encode " in result.stdout
+    assert "loading MeanColour:   0%" in result.stderr
     assert "MeanColour: 100%" in result.stderr
     assert "sample/s" in result.stderr or "s/sample" in result.stderr
     again = run("extract", KEY, *line)
@@ -81,13 +88,18 @@ def test_a_failure_is_a_line_and_exit_code_1_until_it_is_mended(
 ) -> None:
     result = run("extract", KEY, *mixed, exit_code=1)
     assert "6 samples: 5 computed, 0 stored before, 1 failed.\n" in result.stdout
-    (told,) = [text for text in result.stdout.splitlines() if text.startswith("  failed: ")]
-    assert told.startswith("  failed: c: media: ")
-    assert "2.mp4" in told
+    heading, told, numbers, times = result.stdout.splitlines()
+    assert heading == "failed: media: 1 sample"
+    assert told.startswith("  c: ")
+    assert "2.mp4 is not media" in told
+    assert numbers.startswith(f"{KEY}@")
+    assert " s, of which encode " in times
     result = run("extract", KEY, *mixed, exit_code=1)
-    assert "  failed before: c: " in result.stdout
-    assert f"`fstore retry {KEY}` tries" in result.stdout
-    assert "5 stored before" in result.stdout
+    heading, told, hint, numbers = result.stdout.splitlines()
+    assert heading == "failed before: media: 1 sample"
+    assert told.startswith("  c: ")
+    assert hint == f"Those that failed before were not tried: `{pasted('retry', KEY, mixed)}` does."
+    assert "5 stored before" in numbers
 
     # The page is still there: tried, counted, failed again.
     document = json.loads(run("retry", KEY, *mixed, "--json", exit_code=1).stdout)
@@ -101,6 +113,108 @@ def test_a_failure_is_a_line_and_exit_code_1_until_it_is_mended(
     assert FeatureStore(tmp_path / "store").failures(KEY) == {}
     assert "0 samples: 0 computed" in run("retry", KEY, *mixed).stdout
     assert "a: no record of a failure" in run("retry", KEY, *mixed, "--", "a").stderr
+
+
+def pasted(command: str, key: str, line: list[object]) -> str:
+    """`line` in the order in which a command lists its options, as a hint quotes it."""
+    given = dict(zip(line[::2], line[1::2], strict=True))
+    order = ["--store", "--manifest", "--weights", "--workers"]
+    return shlex.join(
+        ["fstore", command, key, *(str(w) for name in order if name in given for w in (name, given[name]))]
+    )
+
+
+def test_failures_are_grouped_by_reason_and_the_rest_is_a_command_away(clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    shutil.copytree(clips, folder)
+    rows = [f"page {number:02d},page{number}.mp4" for number in range(13)]
+    for number in range(13):
+        (folder / f"page{number}.mp4").write_text("<html>")
+    (folder / "samples.csv").write_text("\n".join(["id,video", "a,0.mp4", *rows, "no video,"]) + "\n")
+    line = ["--manifest", folder / "samples.csv", "--store", tmp_path / "store", "--workers", 1]
+    said = run("extract", KEY, *line, exit_code=1).stdout.splitlines()
+    assert said[0] == "failed: media: 14 samples"
+    assert said[1].startswith("  no video: ")
+    assert said[2].startswith("  page 00: ")
+    assert said[11] == "  ... and 4 more; --json lists all"  # what is not recorded will be tried again by the same line
+    assert "15 samples: 1 computed, 0 stored before, 14 failed." in said[12]
+    assert len(said) == 14
+    said = run("extract", KEY, *line, exit_code=1).stdout.splitlines()
+    assert said[:2][0] == "failed: media: 1 sample"
+    assert said[2] == "failed before: media: 13 samples"
+    listing = f"fstore ls {KEY} --store {tmp_path / 'store'} --failures"
+    assert said[13] == f"  ... and 3 more; `{listing}` lists all"
+    listed = run(*shlex.split(listing)[1:]).stdout.splitlines()
+    assert [text.split(": ")[:2] for text in listed] == [[f"page {number:02d}", "media"] for number in range(13)]
+    documents = json.loads(run(*shlex.split(listing)[1:], "--json").stdout)
+    assert [document["attempts"] for document in documents] == [1] * 13
+    # The hint can be pasted: the manifest lies in a folder with a blank.
+    (hint,) = [text for text in said if text.startswith("Those that failed before")]
+    words = shlex.split(hint.split("`")[1])[1:]
+    assert "13 samples: 0 computed" in run(*words, exit_code=1).stdout
+
+
+def test_failures_are_listed_where_nothing_could_be_stored(mixed: list[object], tmp_path: Path) -> None:
+    run("extract", KEY, *mixed, "--", "c", exit_code=1)
+    assert run("ls", KEY, "--failures", "--store", tmp_path / "store").stdout.startswith("c: media: ")
+    run("extract", KEY, *mixed, "--", "a")
+    run("extract", "my/frame/MeanColour/uniform/2", *mixed, "--", "a")
+    said = run("ls", "my/frame/MeanColour/uniform/2", "--failures", "--store", tmp_path / "store").stderr
+    assert "No sample of my/frame/MeanColour/uniform/2 has a record of a failure." in said
+    assert "say which" in run("ls", "--failures", "--store", tmp_path / "store", exit_code=2).stderr
+
+
+def test_retry_under_other_settings_says_that_they_are_another_recipe(mixed: list[object], tmp_path: Path) -> None:
+    """`retry --allow-corrupt` would look for failures where nothing was tried yet."""
+    run("extract", KEY, *mixed, exit_code=1)
+    said = run("retry", KEY, *mixed, "--allow-corrupt", exit_code=2).stderr
+    assert "media.allow_corrupt is False in the store and True here" in said
+    assert "the whole key is extracted again: `fstore extract my/frame/MeanColour/uniform/4 " in said
+    words = shlex.split(said.split("again: `")[1].split("`")[0])[1:]
+    assert "--allow-corrupt" in words
+    assert "5 computed" in run(*words, exit_code=1).stdout
+    assert len(FeatureStore(tmp_path / "store").recipes(KEY)) == 2
+
+
+def test_a_video_that_is_cut_off_is_told(mixed: list[object], tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.mp4", 40, options={"bf": "0", "g": "999"})
+    data = remux(whole, tmp_path / "header_first.mp4", movflags="faststart").read_bytes()
+    (tmp_path / "mixed" / "2.mp4").write_bytes(data[: len(data) * 6 // 10])
+    said = run("extract", KEY, *mixed, "--", "a", "c").stdout
+    assert "1 video ends before the header says so, and what is there was used: c (" in said
+    document = json.loads(run("extract", KEY, *mixed, "--dtype", "float16", "--json", "--", "a", "c").stdout)
+    assert list(document["cut_off"]) == ["c"]
+    assert document["cut_off"]["c"] > 0
+
+
+@pytest.fixture
+def locked() -> Iterator[Path]:
+    """A folder that nobody here may write."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # root may write anywhere
+        yield Path(folder)
+        os.seteuid(user)
+        Path(folder).chmod(0o755)
+
+
+def test_a_store_that_cannot_be_written_is_told_before_anything_is_decoded(
+    clips: Path, locked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoding(self: object) -> None:
+        pytest.fail("decode workers were started")
+
+    monkeypatch.setattr(Extractor, "pool", decoding)
+    samples = {id: Sample(id, video=clips / f"{id}.mp4") for id in "01"}
+    compute = Extractor({"my": samples})
+    for store in (locked, locked / "not" / "there yet"):
+        with pytest.raises(ReadOnlyError, match="so nothing was computed: no permission to write; make the") as caught:
+            extract(FeatureStore(store, compute=compute), FeatureKey.parse(KEY), ["0", "1"])
+        assert caught.value.filename == str(locked)
+        with pytest.raises(ReadOnlyError, match="nothing was computed"):
+            FeatureStore(store, compute=compute).get(KEY, "0")
 
 
 def test_retry_takes_the_settings_of_what_is_stored(mixed: list[object], tmp_path: Path, clips: Path) -> None:
@@ -233,9 +347,10 @@ def test_ctrl_c_keeps_what_was_made_and_exits_130(clips: Path, tmp_path: Path) -
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
-    assert said.endswith("Interrupted; what was committed stays.\n")
-    assert "Traceback" not in said
     kept = FeatureStore(tmp_path / "store").ids(key)
+    told = f"{len(kept)} of 80 samples of {key} are stored, the same command goes on from there"
+    assert said.endswith(f"Interrupted; what was committed stays: {told}.\n")
+    assert "Traceback" not in said
     assert 4 <= len(kept) < 80
     assert "nothing wrong" in run("verify", key, "--store", tmp_path / "store").stdout
 

@@ -66,6 +66,13 @@ def test_a_key_with_nothing_stored_is_an_error_with_a_hint(root: Path, line: lis
     assert result.stderr == f"Error: nothing is stored under {key} in {root}; did you mean {KEY}?\n"
 
 
+@pytest.mark.parametrize("line", [["info"], ["rm", "--yes"], ["gc"], ["ls", "--failures"]])
+def test_a_wrong_prefix_lists_the_right_ones_and_not_the_key_again(root: Path, line: list[str]) -> None:
+    said = run(*line, f"{KEY}@ffffff", "--store", root, exit_code=1).stderr
+    right = first_recipe(root)[:8]
+    assert said == f"Error: no recipe of {KEY} in {root} begins with 'ffffff'; there is {right}\n"
+
+
 def test_ls_says_what_is_damaged_and_what_to_run(root: Path) -> None:
     segment = next(shelf_of(root).place.segments.glob("*/zarr.json"))
     segment.write_text("{")
@@ -133,7 +140,9 @@ def test_explain_takes_an_id_that_begins_with_a_dash(root: Path) -> None:
 def test_explain_exits_1_for_what_cannot_be_trusted(root: Path, tmp_path: Path) -> None:
     assert "not stored" in run("explain", KEY, "nobody", "--store", root, exit_code=1).stdout
     shelf_of(root).failures.add("bad", Failure("media", "an HTML page"))
-    assert "failed    media, 1 attempts" in run("explain", KEY, "bad", "--store", root, exit_code=1).stdout
+    said = run("explain", KEY, "bad", "--store", root, exit_code=1).stdout
+    assert "failed    media, 1 attempt, last " in said
+    assert f"`fstore retry {KEY} --store '{root}' --manifest FILE` tries again" in said
     video = tmp_path / "a video.mp4"
     video.write_bytes(b"FRAMES")
     assert "CHANGED since" in run("explain", KEY, IDS[0], "--store", root, exit_code=1).stdout

@@ -87,8 +87,9 @@ class Fstore(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("\nInterrupted; what was committed stays.", err=True)
+        except KeyboardInterrupt as error:
+            details = f": {error}" if error.args else ""
+            click.echo(f"\nInterrupted; what was committed stays{details}.", err=True)
             ctx.exit(130)
         except click.Abort:
             click.echo("\nAborted; nothing was changed.", err=True)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.again import again
 from featurestore.cli.jobs import Job, of_all_datasets, of_config, of_key
-from featurestore.cli.making import Making, making_options
+from featurestore.cli.making import Making, making_options, stored_options
 from featurestore.cli.options import (
     ROOT_VARIABLE,
     SamplesFrom,
@@ -25,10 +26,12 @@ from featurestore.cli.options import (
 )
 from featurestore.cli.output import counted, echo_json
 from featurestore.cli.progress import Bar
+from featurestore.cli.summary import show
 
 if TYPE_CHECKING:  # they import numpy
     from featurestore.extract import Extractor, Plan, Report
     from featurestore.key import FeatureKey
+    from featurestore.recipe import Recipe
     from featurestore.store import FeatureStore
 
 PROBE_SAMPLES = 8  # made by --dry-run, to measure
@@ -114,7 +117,7 @@ def _one(
         return planned, True
     report = _run(opened, job.key, wanted, retry=False)
     if not as_json:
-        _show(report, extractor.workers)
+        show(report, opened.failures(job.key), job.name, extractor.workers, job.more)
     return report.as_dict(), report.ok
 
 
@@ -138,8 +141,8 @@ def retry(
 ) -> None:
     """Try samples again that have a record that they cannot be made under KEY: all, or those with the IDs.
 
-    Settings that are not given are those of what is stored. A record goes when its sample is stored.
-    Exit code 1 where any sample failed again.
+    Settings that are not given are those of what is stored; others would be another recipe, which extract
+    makes. A record goes when its sample is stored. Exit code 1 where any sample failed again.
     """
     from featurestore.store import FeatureStore
 
@@ -152,6 +155,8 @@ def retry(
     with making.extractor([parsed], {parsed.dataset: samples}, stored) as extractor:
         opened = _open(store, parsed, prefix, extractor)
         records = opened.failures(parsed)
+        if stored is not None and not records:
+            _require_same_settings(parsed, stored, extractor)
         chosen = gather_ids(ids, ids_from) if ids or ids_from is not None else list(records)
         report = _run(opened, parsed, [id for id in chosen if id in records], retry=True)
     for id in chosen:
@@ -160,7 +165,7 @@ def retry(
     if as_json:
         echo_json(report.as_dict())
     else:
-        _show(report, extractor.workers)
+        show(report, opened.failures(parsed), key, extractor.workers, ())
     ctx.exit(0 if report.ok else 1)
 
 
@@ -174,34 +179,31 @@ def _open(store: Path, key: FeatureKey, prefix: str | None, extractor: Extractor
     return opened
 
 
+def _require_same_settings(key: FeatureKey, stored: Recipe, extractor: Extractor) -> None:
+    """UsageError where what is to be tried again would be another recipe, under which nothing failed yet."""
+    from featurestore.verify.remaking import differences
+
+    own = extractor.recipe(key)
+    if own.fingerprint != stored.fingerprint:
+        raise click.UsageError(
+            f"these settings make another recipe of {key}, {own.fingerprint[:8]}, not {stored.fingerprint[:8]}, whose "
+            f"failures are on record ({'; '.join(differences(stored.data, own.data))}). Under another recipe the "
+            f"whole key is extracted again: `{again('extract', key, stored=stored_options(key, stored))}`"
+        )
+
+
 def _run(store: FeatureStore, key: FeatureKey, ids: list[str], retry: bool) -> Report:
     from featurestore.extract import extract as run
 
-    with Bar(len(ids), key.encoder) as bar:
-        return run(store, key, ids, retry=retry, progress=bar)
-
-
-def _show(report: Report, workers: int) -> None:
-    parts = [f"{report.computed:,} computed", f"{report.stored_before:,} stored before"]
-    if report.waited:
-        parts.append(f"{report.waited:,} made by another process")
-    failed = len(report.failed) + len(report.failed_before)
-    parts.append(f"{failed:,} failed")
-    click.echo(f"{report.key}@{report.recipe[:8]}: {counted(report.asked, 'sample')}: {', '.join(parts)}.")
-    if report.stale:
-        click.echo(f"  {counted(len(report.stale), 'sample')} made again, because the media changed.")
-    for id, failure in report.failed.items():
-        click.echo(f"  failed: {id}: {failure.reason}: {failure.message}")
-    for id, message in report.failed_before.items():
-        click.echo(f"  failed before: {id}: {message}")
-    if report.failed_before:
-        click.echo(f"  `fstore retry {report.key}` tries those that failed before again.")
-    if report.computed or report.failed:
-        times = report.seconds
-        click.echo(
-            f"  {times['wall']:.1f} s, of which encode {times['encode']:.1f} and write {times.get('write', 0.0):.1f}; "
-            f"decode {times['decode']:.1f} on {counted(workers, 'worker')} beside them."
-        )
+    try:
+        # Until the first sample is there the encoder is loaded, which may take longer than anything else.
+        with Bar(len(ids), key.encoder, waiting="loading ") as bar:
+            return run(store, key, ids, retry=retry, progress=bar)
+    except KeyboardInterrupt:
+        stored = len(store.available(key, ids))
+        raise KeyboardInterrupt(
+            f"{stored:,} of {counted(len(ids), 'sample')} of {key} are stored, the same command goes on from there"
+        ) from None
 
 
 def _dry_run(store: FeatureStore, key: FeatureKey, ids: list[str], extractor: Extractor) -> dict[str, Any]:

@@ -25,6 +25,13 @@ class Job:
     """of the recipe that the settings must make, or None"""
     store: Path
     samples: Mapping[str, Sample]
+    more: tuple[str, ...] = ()
+    """words that a line for this key alone needs besides what was given"""
+
+    @property
+    def name(self) -> str:
+        """The key as a line names it."""
+        return f"{self.key}@{self.prefix}" if self.prefix else str(self.key)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,9 @@ def of_config(path: Path, store: Path | None, samples_from: SamplesFrom) -> Jobs
         except FeatureStoreError as error:
             absent[name] = str(error)
         else:
-            jobs += [Job(key, None, place, samples) for key in stored]
+            more = ("--dataset", name, *(() if samples_from.root else ("--root", "DIR")))
+            more += () if store else ("--store", str(place))
+            jobs += [Job(key, None, place, samples, more) for key in stored]
     if not jobs and not absent:
         raise click.UsageError(f"{path} has nothing to store: use_preextracted_features is not True for any dataset")
     return Jobs(jobs, absent, guide.device)
@@ -86,5 +95,5 @@ def of_all_datasets(text: str, store: Path, samples_from: SamplesFrom) -> Jobs:
             absent[dataset.name] = str(error)
         else:
             key, prefix = read_key(f"{dataset.name}/{text}", store)
-            jobs.append(Job(key, prefix, store, samples))
+            jobs.append(Job(key, prefix, store, samples, ("--dataset", dataset.name)))
     return Jobs(jobs, absent)

@@ -20,21 +20,26 @@ if TYPE_CHECKING:  # it imports `dataclasses`, which the list of commands does n
 @click.command()
 @click.argument("key", required=False)
 @store_option
+@click.option("--failures", is_flag=True, help="Samples under KEY that cannot be made, and why.")
 @json_option
-def ls(key: str | None, store: Path, as_json: bool) -> None:
+def ls(key: str | None, store: Path, failures: bool, as_json: bool) -> None:
     """List the keys of a store, or the ids of the samples under one KEY.
 
     \b
     fstore ls
     fstore ls mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8
-    fstore ls mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8@9756228b
+    fstore ls mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8@9756228b --failures
 
     SAMPLES are counted once each, BYTES are those of the segments in use, FAILED are samples with a
     record that they cannot be made. The figures are what the store's documents say; `fstore verify`
     checks that they are true.
     """
     if key is None:
+        if failures:
+            raise click.UsageError("--failures are of one KEY: say which")
         _list_keys(store, as_json)
+    elif failures:
+        _list_failures(key, store, as_json)
     else:
         _list_ids(key, store, as_json)
 
@@ -82,16 +87,41 @@ def _list_ids(text: str, store: Path, as_json: bool) -> None:
         click.echo("\n".join(ids))
 
 
-def nothing_stored(key: FeatureKey, store: Path) -> Exception:
-    """What to raise where a key that was typed holds nothing; names one that may have been meant."""
-    import difflib
-
+def _list_failures(text: str, store: Path, as_json: bool) -> None:
+    """By the records alone: where every sample failed there is no row, and no recipe among the data."""
     from featurestore.catalog import Catalog
-    from featurestore.errors import MissingFeatureError
+    from featurestore.cli.inventory import walk
 
-    keys = [str(other) for other in Catalog(store, None, {}).keys()]
-    close = difflib.get_close_matches(str(key), keys, 1)
-    hint = f"did you mean {close[0]}?" if close else "`fstore ls` lists what is"
+    key, prefix = read_key(text, store)
+    catalog = Catalog(store.absolute(), None, {})
+    names = {parts[0] for _, parts in walk(store.joinpath(".fstore", *key.parts), 1)} | set(catalog.fingerprints(key))
+    found = sorted(name for name in names if name.startswith(prefix or ""))
+    if not found:
+        raise nothing_stored(key, store, prefix)
+    records = {name: catalog.exact(key, name).failures.all() for name in found}
+    if as_json:
+        echo_json([vars(record) for each in records.values() for record in each.values()])
+        return
+    for name, each in records.items():
+        for record in each.values():
+            where = f"{key}@{name[:8]}: " if len(found) > 1 else ""
+            click.echo(f"{where}{record.id}: {record.reason}: {' '.join(record.message.split())}")
+    if not any(records.values()):
+        click.echo(f"No sample of {text} has a record of a failure.", err=True)
+
+
+def nothing_stored(key: FeatureKey, store: Path, prefix: str | None = None) -> Exception:
+    """What to raise where a key that was typed holds nothing; names one that may have been meant."""
+    from featurestore.catalog import Catalog
+    from featurestore.errors import MissingFeatureError, UnknownRecipeError
+
+    catalog = Catalog(store, None, {})
+    stored = catalog.fingerprints(key)
+    if stored:
+        names = f"there {'are' if len(stored) > 1 else 'is'} {', '.join(name[:8] for name in stored)}"
+        return UnknownRecipeError(f"no recipe of {key} in {store} begins with {prefix!r}; {names}")
+    close = catalog.nearest(key)
+    hint = f"did you mean {close}?" if close else "`fstore ls` lists what is"
     return MissingFeatureError(f"nothing is stored under {key} in {store}; {hint}")
 
 
@@ -108,7 +138,7 @@ def info(key: str, store: Path, as_json: bool) -> None:
         holding for holding in key_holdings(store, parsed) if prefix is None or holding.fingerprint.startswith(prefix)
     ]
     if not holdings:
-        raise nothing_stored(parsed, store)
+        raise nothing_stored(parsed, store, prefix)
     if as_json:
         echo_json([_info(holding) for holding in holdings])
         return

@@ -8,11 +8,15 @@ from typing import Any
 
 
 class Bar:
-    """Called with the number of samples just settled.  What is settled at once does not count for the rate."""
+    """Called with the number of samples just settled.  What is settled at once does not count for the rate.
 
-    def __init__(self, total: int, what: str) -> None:
+    waiting   what stands before `what` until the first of the others is settled
+    """
+
+    def __init__(self, total: int, what: str, waiting: str = "") -> None:
         self.total = total
         self.what = what
+        self.waiting = waiting
         self._bar: Any = None  # tqdm's types cost its import
 
     def __enter__(self) -> Bar:
@@ -26,6 +30,7 @@ class Bar:
 
     def __call__(self, count: int) -> None:
         if self._bar is not None:
+            self._bar.set_description(self.what, refresh=False)
             self._bar.update(count)
             if self._bar.n >= self.total:
                 self._bar.close()
@@ -35,5 +40,10 @@ class Bar:
             # Into a file, such as the log of a batch job, a line now and then.
             wait_s = 0.1 if sys.stderr.isatty() else 30.0
             self._bar = tqdm(
-                total=self.total, initial=count, desc=self.what, unit="sample", file=sys.stderr, mininterval=wait_s
+                total=self.total,
+                initial=count,
+                desc=f"{self.waiting}{self.what}",
+                unit="sample",
+                file=sys.stderr,
+                mininterval=wait_s,
             )

@@ -1,0 +1,66 @@
+"""The summary of `fstore extract` and `retry`: failures under their reasons, then the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from featurestore.cli.again import again
+from featurestore.cli.output import counted
+
+if TYPE_CHECKING:  # they import numpy
+    from featurestore.extract import Report
+    from featurestore.failures import FailureRecord
+
+SHOWN = 10  # failures of one reason; a wall of lines hides the reasons, and the numbers below it
+
+
+def show(report: Report, records: Mapping[str, FailureRecord], name: str, workers: int, more: tuple[str, ...]) -> None:
+    """Print it: the numbers are the last lines.
+
+    records  of the samples that failed, as the store has them
+    name     of the key in lines to paste, with @PREFIX where the user gave one
+    more     words that such a line needs besides what the user gave
+    """
+    now = {id: (failure.reason, failure.message) for id, failure in report.failed.items()}
+    every = f"`{again('ls', name, '--failures')}` lists all" if set(now) <= set(records) else "--json lists all"
+    _show_failures("failed", now, every)
+    before = {id: ("", message) for id, message in report.failed_before.items()}
+    before |= {id: (records[id].reason, message) for id, (_, message) in before.items() if id in records}
+    _show_failures("failed before", before, f"`{again('ls', name, '--failures')}` lists all")
+    if before:
+        click.echo(f"Those that failed before were not tried: `{again('retry', name, *more)}` does.")
+    if report.cut_off:
+        ends = "video ends" if len(report.cut_off) == 1 else "videos end"
+        first = _few([f"{id} ({seconds:.1f} s)" for id, seconds in report.cut_off.items()])
+        click.echo(f"{len(report.cut_off):,} {ends} before the header says so, and what is there was used: {first}.")
+    if report.stale:
+        click.echo(f"{counted(len(report.stale), 'sample')} made again, because the media changed.")
+    parts = [f"{report.computed:,} computed", f"{report.stored_before:,} stored before"]
+    if report.waited:
+        parts.append(f"{report.waited:,} made by another process")
+    parts.append(f"{len(report.failed) + len(report.failed_before):,} failed")
+    click.echo(f"{report.key}@{report.recipe[:8]}: {counted(report.asked, 'sample')}: {', '.join(parts)}.")
+    if report.computed or report.failed:
+        times = report.seconds
+        click.echo(
+            f"  {times['wall']:.1f} s, of which encode {times['encode']:.1f} and write {times.get('write', 0.0):.1f}; "
+            f"decode {times['decode']:.1f} on {counted(workers, 'worker')} beside them."
+        )
+
+
+def _show_failures(what: str, failures: Mapping[str, tuple[str, str]], every: str) -> None:
+    """A heading for each reason, below it a line for each sample, {id: (reason, message)}."""
+    for reason in sorted({reason for reason, _ in failures.values()}):
+        lines = {id: message for id, (own, message) in failures.items() if own == reason}
+        click.echo(f"{what}: {f'{reason}: ' if reason else ''}{counted(len(lines), 'sample')}")
+        for id, message in sorted(lines.items())[:SHOWN]:
+            click.echo(f"  {id}: {' '.join(message.split())}")
+        if len(lines) > SHOWN:
+            click.echo(f"  ... and {len(lines) - SHOWN:,} more; {every}")
+
+
+def _few(texts: list[str]) -> str:
+    return ", ".join(texts[:5]) + (", ..." if len(texts) > 5 else "")
