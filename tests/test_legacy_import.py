@@ -6,6 +6,9 @@ import json
 import os
 import pickle
 import shlex
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from featurestore.extractor import Extractor
 from featurestore.key import FeatureKey
 from featurestore.legacy.findings import Findings
 from featurestore.legacy.importing import import_tree, imported_recipe
-from featurestore.legacy.npy import read_npy
+from featurestore.legacy.npy import npy_header, read_npy
 from featurestore.legacy.tree import scan_tree
 from featurestore.samples import read_manifest
 from featurestore.store import FeatureStore
@@ -593,6 +596,68 @@ def test_a_large_directory_is_listed_once_and_batched(
     )
     assert seen == [(3, 10), (6, 10), (9, 10), (10, 10)]
     assert report.folders[0].stored == 10
+
+
+def test_a_directory_is_listed_a_fixed_number_of_times_and_each_file_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes a directory of a million entries as slow as a million files, and not slower."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("scandir", "listdir", "stat", "lstat", "open"):
+        counted(name)
+    seen = []
+    for number in (200, 1200):
+        folder = tmp_path / str(number) / "mer2023" / FRAME
+        folder.mkdir(parents=True)
+        for at in range(number):
+            np.save(folder / f"s{at:06d}.npy", rows(at, 8, 4))
+        calls.clear()
+        import_tree(tmp_path / str(number), None, audit=True)
+        seen.append(dict(calls))
+    few, many = seen
+    assert many.pop("open") - few.pop("open") == 1000
+    assert few == many
+    assert few["scandir"] < 10
+
+
+LARGE = """
+import resource, sys, time
+from featurestore import FeatureStore
+from featurestore.legacy.importing import import_tree
+report = import_tree(sys.argv[1], None, audit=True)
+report = import_tree(sys.argv[1], FeatureStore(sys.argv[2]))
+assert report.folders[0].stored == int(sys.argv[3])
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+
+
+@pytest.mark.torture
+def test_a_large_directory_costs_as_much_time_a_file_and_little_memory(tmp_path: Path) -> None:
+    """100,000 files against 10,000: a million took 310 MB to audit."""
+    seen = []
+    for number in (10_000, 100_000):
+        folder = tmp_path / str(number) / "mer2023" / FRAME
+        folder.mkdir(parents=True)
+        head = npy_header(np.dtype("<f4"), (8, 4))
+        for at in range(number):
+            (folder / f"s{at:07d}.npy").write_bytes(head + rows(at, 8, 4).tobytes())
+        words = [sys.executable, "-c", LARGE, folder.parent.parent, tmp_path / f"store{number}", number]
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True)
+        seen.append([float(text) for text in done.stdout.split()])
+    (few_s, few_kb), (many_s, many_kb) = seen
+    assert many_s < 20 * few_s
+    assert many_kb - few_kb < 200_000
 
 
 def test_a_miss_after_import_names_the_command(small: Path, tmp_path: Path) -> None:
