@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import victims
 from figures import Figures
 from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 from power import State, restore, states
@@ -133,24 +135,44 @@ def record_killed(folder: Path, op: Op, kill_after: int) -> tuple[Recording, boo
     return recorder.recording, finished
 
 
+def history(seed: int) -> tuple[list[Op], list[Op]]:
+    """Operations at random, as those of the victims of kill -9: six that are durable, six in which the power is cut."""
+    random_, oracle = random.Random(seed), Oracle()
+    ops: list[Op] = []
+    while len(ops) < 12:
+        line = victims.choose(random_, 0, oracle, seed)
+        if line is not None and line[0] != "get":
+            ops.append(victims.op_of(*line))
+            oracle.begin(ops[-1])
+            oracle.done()
+    return ops[:6], ops[6:]
+
+
 @pytest.mark.timeout(0)
 def test_nothing_acknowledged_is_lost_in_a_power_cut(
-    fast_disk: Path, recordings: dict[str, Recording], rounds: Callable[[int, int], int], figures: Figures
+    fast_disk: Path,
+    recordings: dict[str, Recording],
+    long_run: bool,
+    rounds: Callable[[int, int], int],
+    figures: Figures,
 ) -> None:
-    count = rounds(5_000, 100_000)
-    random_ = random.Random(0)
-    found: list[str] = []
-    checked = 0
-    for name, (before, ops) in SCENARIOS.items():
-        # All moments of every scenario get their share of the states, whatever their number.
-        todo = list(states(recordings[name], random_, extra=4 if count <= 5_000 else 100))
-        share = min(len(todo), count // len(SCENARIOS))
-        for issued, state in random_.sample(todo, share):
-            oracle = oracle_at(recordings[name], issued, before, ops)
-            found += [f"{name}, {issued} steps: {what}" for what in damage(fast_disk / "disk", state, oracle, True)]
-            checked += 1
-    figures.record("power cuts", checked, "states of the disk", {"lost or wrong": len(found)})
-    assert found[:20] == []
+    """Moments of every scenario get their share of the states, whatever their number; histories at random the rest."""
+    count, random_, checked = rounds(5_000, 100_000), random.Random(0), 0
+    histories = ((f"history {seed}", history(seed)) for seed in itertools.count())
+    for name, (before, ops) in itertools.chain(SCENARIOS.items(), histories):
+        recording = recordings[name] if name in recordings else record(fast_disk / "recorded", before, ops)
+        todo = list(states(recording, random_, extra=100 if long_run and name in recordings else 4))
+        some = random_.sample(todo, min(len(todo), count // 10, count - checked))
+        found = [
+            f"{name}, {issued} steps: {what}"
+            for issued, state in some
+            for what in damage(fast_disk / "disk", state, oracle_at(recording, issued, before, ops), True)
+        ]
+        figures.record("power cuts", len(some), "states of the disk", {"lost or wrong": len(found)})
+        assert found[:20] == []
+        checked += len(some)
+        if checked == count:
+            return
 
 
 def test_every_fsync_is_needed(fast_disk: Path, recordings: dict[str, Recording], figures: Figures) -> None:

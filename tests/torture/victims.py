@@ -49,7 +49,7 @@ class Victim:
             for line in filter(None, itertools.chain([self.first], self.log)):
                 kind, *rest = json.loads(line)
                 if kind == "begin":
-                    self.oracle.begin(_op(*rest))
+                    self.oracle.begin(op_of(*rest))
                 elif kind == "done":
                     self.oracle.done()
                 else:
@@ -57,7 +57,7 @@ class Victim:
         return errors
 
 
-def _op(name: str, ids: list[str], version: int, codec: str | None, all_rows: bool, second: bool) -> Op:
+def op_of(name: str, ids: list[str], version: int, codec: str | None, all_rows: bool, second: bool) -> Op:
     return Op(name, tuple(ids), version, codec, ALL if all_rows else KEY, SECOND_RECIPE if second else RECIPE)
 
 
@@ -67,11 +67,11 @@ def _work(root: Path, owner: int, oracle: Oracle, seed: int, tell: Callable[...,
         random_ = random.Random(seed)
         store = FeatureStore(root)
         while True:
-            line = _next(random_, owner, oracle, seed)
+            line = choose(random_, owner, oracle, seed)
             if line is None:
                 continue
             tell("begin", *line)
-            op = _op(*line)
+            op = op_of(*line)
             oracle.begin(op)
             op.run(store)
             oracle.done()
@@ -83,7 +83,8 @@ def _work(root: Path, owner: int, oracle: Oracle, seed: int, tell: Callable[...,
         os._exit(1)
 
 
-def _next(random_: random.Random, owner: int, oracle: Oracle, seed: int) -> tuple[object, ...] | None:
+def choose(random_: random.Random, owner: int, oracle: Oracle, seed: int) -> tuple[object, ...] | None:
+    """The line of an operation that can be done now, for `op_of`; None where the first idea cannot."""
     all_rows, second = random_.random() < 0.15, random_.random() < 0.15
     held = oracle.held.get((ALL if all_rows else KEY, SECOND_RECIPE if second else RECIPE), {})
     ids = random_.sample([f"v{owner}-{number}" for number in range(IDS)], random_.choice((1, 1, 2, 5)))
