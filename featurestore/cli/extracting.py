@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ from featurestore.cli.options import (
 )
 from featurestore.cli.output import counted, echo_json
 from featurestore.cli.progress import Bar
-from featurestore.cli.summary import show
+from featurestore.cli.summary import show, show_total
+from featurestore.errors import InputError
 
 if TYPE_CHECKING:  # they import numpy
     from featurestore.extract import Extractor, Plan, Report
@@ -34,7 +35,8 @@ if TYPE_CHECKING:  # they import numpy
     from featurestore.recipe import Recipe
     from featurestore.store import FeatureStore
 
-PROBE_SAMPLES = 8  # made by --dry-run, to measure
+# What --dry-run makes, to measure: samples for some seconds, but neither too few to tell nor too many.
+LEAST_SAMPLES, PROBE_SAMPLES, PROBE_S = 8, 64, 5.0
 
 
 @click.command()
@@ -93,15 +95,24 @@ def extract(
     making = replace(making, device=making.device or jobs.device)
     chosen = gather_ids(ids, ids_from) if ids or ids_from is not None else None
     sources = {job.key.dataset: job.samples for job in jobs.jobs}
+    absent, results = dict(jobs.absent), []
     with making.extractor([job.key for job in jobs.jobs], sources) as extractor:
-        results = [_one(job, chosen, extractor, dry_run, as_json) for job in jobs.jobs]
-    for name, why in jobs.absent.items():
+        for job in jobs.jobs:
+            try:
+                results.append(_one(job, chosen, extractor, dry_run, as_json))
+            except InputError as error:
+                if len(jobs.jobs) == 1:
+                    raise
+                absent[job.key.dataset] = str(error)  # the files of one dataset do not keep the others back
+    for name, why in absent.items():
         click.echo(f"{name}: {why}", err=True)
+    documents = [document for document, _ in results]
     if as_json:
-        documents = [document for document, _ in results]
-        documents += [{"dataset": name, "error": why} for name, why in jobs.absent.items()]
+        documents += [{"dataset": name, "error": why} for name, why in absent.items()]
         echo_json(documents if all_datasets or config is not None else documents[0])
-    ctx.exit(0 if all(fine for _, fine in results) and not jobs.absent else 1)
+    elif len(documents) + len(absent) > 1 and not dry_run:
+        show_total(documents, len(absent))
+    ctx.exit(0 if all(fine for _, fine in results) and not absent else 1)
 
 
 def _one(
@@ -113,7 +124,7 @@ def _one(
     if dry_run:
         planned = _dry_run(opened, job.key, wanted, extractor)
         if not as_json:
-            _show_plan(planned, len(wanted))
+            _show_plan(planned, len(wanted), extractor.workers)
         return planned, True
     report = _run(opened, job.key, wanted, retry=False)
     if not as_json:
@@ -225,7 +236,7 @@ def _dry_run(store: FeatureStore, key: FeatureKey, ids: list[str], extractor: Ex
     return result
 
 
-def _show_plan(planned: dict[str, Any], asked: int) -> None:
+def _show_plan(planned: dict[str, Any], asked: int, workers: int) -> None:
     click.echo(f"{planned['key']}@{planned['recipe'][:8]}: {counted(asked, 'sample')}")
     click.echo(
         f"  {planned['stored']:,} stored, {planned['failed_before']:,} failed before, {planned['to_do']:,} to do"
@@ -234,27 +245,43 @@ def _show_plan(planned: dict[str, Any], asked: int) -> None:
         click.echo(f"  of these {planned['stale']:,} because the media changed")
     if planned["seconds"] is not None:
         measured = f"{counted(planned['measured'], 'sample')} made just now and not stored"
-        click.echo(f"  about {_duration(planned['seconds'])}, going by {measured}")
+        each = (
+            f"{planned['start_s']:.1f} s to start, then {planned['each_s']:.2g} s each on {workers_text}"
+        )
+        click.echo(f"  about {_duration(planned['seconds'])}, going by {measured} ({each}, without writing)")
     for id, why in planned.get("failed_now", {}).items():
         click.echo(f"  would fail: {id}: {why}")
 
 
 def _measure(key: FeatureKey, ids: list[str], extractor: Extractor) -> dict[str, Any]:
-    """Make some samples, the first to warm up, and scale."""
+    """Make some samples, from all over the list because its beginning may be of one kind, and scale.
+
+    The first starts the workers and loads the encoder, which is counted once.  The others go through
+    decoding and encoding as all would; writing, which takes little, is not measured.
+    """
     from featurestore.features import Failure
 
+    click.echo(f"Loading {key.encoder} and making some samples to measure, which are not stored ...", err=True)
+    spread = ids[:: max(1, len(ids) // (PROBE_SAMPLES + 1))]
     start = time.perf_counter()
-    for _ in extractor(key, ids[:1]):
+    for _ in extractor(key, spread[:1]):
         pass
-    warm_up_s = time.perf_counter() - start
-    some = ids[1 : 1 + PROBE_SAMPLES] or ids
-    start = time.perf_counter()
-    failed = {id: result.message for id, result in extractor(key, some) if isinstance(result, Failure)}
-    each_s = (time.perf_counter() - start) / len(some)
+    started = time.perf_counter()
+
+    def some() -> Iterator[str]:
+        for count, id in enumerate(spread[1:] or spread):
+            if count >= LEAST_SAMPLES and time.perf_counter() - started > PROBE_S:
+                return
+            yield id
+
+    results = dict(extractor(key, some()))
+    each_s = (time.perf_counter() - started) / len(results)
     return {
-        "seconds": round(warm_up_s + each_s * (len(ids) - 1), 1),
-        "measured": len(some),
-        "failed_now": failed,
+        "seconds": round(started - start + each_s * (len(ids) - 1), 1),
+        "start_s": round(started - start, 3),
+        "each_s": round(each_s, 4),
+        "measured": len(results),
+        "failed_now": {id: result.message for id, result in results.items() if isinstance(result, Failure)},
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,6 +49,19 @@ def show(report: Report, records: Mapping[str, FailureRecord], name: str, worker
             f"  {times['wall']:.1f} s, of which encode {times['encode']:.1f} and write {times.get('write', 0.0):.1f}; "
             f"decode {times['decode']:.1f} on {counted(workers, 'worker')} beside them."
         )
+
+
+def show_total(reports: Sequence[Mapping[str, Any]], absent: int) -> None:
+    """Several keys in one line, below what `show` printed of each.
+
+    reports  what `Report.as_dict` gave
+    absent   datasets that were not begun
+    """
+    asked, computed, before = (sum(each[name] for each in reports) for name in ("asked", "computed", "stored_before"))
+    failed = sum(len(each["failed"]) + len(each["failed_before"]) for each in reports)
+    not_begun = f"; {counted(absent, 'dataset')} not begun" if absent else ""
+    numbers = f"{computed:,} computed, {before:,} stored before, {failed:,} failed{not_begun}"
+    click.echo(f"Together {counted(asked, 'sample')} under {counted(len(reports), 'key')}: {numbers}.")
 
 
 def _show_failures(what: str, failures: Mapping[str, tuple[str, str]], every: str) -> None:
