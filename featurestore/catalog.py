@@ -57,7 +57,8 @@ class Catalog:
         """One recipe by its whole fingerprint, stored or not."""
         shelf = self._shelves.get((key, fingerprint))
         if shelf is None:
-            shelf = self._shelves[key, fingerprint] = Shelf(self.root, key, fingerprint, recipe)
+            # Of two threads the first one's: a second shelf would be one that `refresh` does not know.
+            shelf = self._shelves.setdefault((key, fingerprint), Shelf(self.root, key, fingerprint, recipe))
         return shelf
 
     def fingerprints(self, key: FeatureKey) -> list[str]:
