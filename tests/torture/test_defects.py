@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 
-from featurestore import FeatureKey, FeatureStore, reader
+from featurestore import FeatureKey, FeatureStore, catalog, reader
 from featurestore.errors import CorruptSegmentError, MissingFeatureError, StoreError
 from featurestore.failures import Failures
 from featurestore.features import Failure
@@ -153,3 +156,20 @@ def test_a_recipe_whose_rows_were_all_deleted_is_compacted(tmp_path: Path) -> No
     store.delete(KEY, ["a"])
     assert store.compact(KEY) == 0
     assert store.ids(KEY) == []
+
+
+def test_threads_that_meet_a_recipe_first_share_what_they_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each made a shelf of its own, and `refresh` knew only one of them: the other went on showing what was deleted."""
+    root = tmp_path / "store"
+    FeatureStore(root).put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
+    store = FeatureStore(root)
+    make, both = catalog.Shelf, threading.Barrier(2)
+
+    def slowly(*arguments: Any) -> Any:
+        both.wait(5)  # both have looked whether there is one
+        return make(*arguments)
+
+    monkeypatch.setattr(catalog, "Shelf", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        shelves = list(pool.map(lambda _: store.shelf(KEY), range(2)))
+    assert shelves[0] is shelves[1] is store.shelf(KEY)
