@@ -36,6 +36,12 @@ def mount_memory(folder: Path, options: str) -> None:
     _call("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", 0, options.encode())
 
 
+def mount_layers(folder: Path, lower: Path, upper: Path, work: Path) -> None:
+    """What a container sees: the files of an image, and over them what it writes itself."""
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    _call("mount", b"overlay", os.fsencode(folder), b"overlay", 0, options.encode())
+
+
 def make_read_only(folder: Path) -> None:
     _call("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", _REMOUNT | _READ_ONLY, None)
 

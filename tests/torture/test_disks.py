@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from figures import Figures
-from mounts import make_read_only, mount_memory, need_own_mounts, own_mounts
+from mounts import make_read_only, mount_layers, mount_memory, need_own_mounts, own_mounts
 from oracle import KEY, RECIPE, Op, Oracle, run
 from workers import run_all
 
@@ -115,6 +115,32 @@ def read_only(folder: Path) -> None:
 def test_a_read_only_disk(tmp_path: Path) -> None:
     need_own_mounts()
     run_all([functools.partial(read_only, tmp_path)])
+
+
+def in_a_container(folder: Path) -> None:
+    own_mounts()
+    mount_memory(folder, "size=8m")
+    image, upper, work, seen = (folder / name for name in ("image", "upper", "work", "seen"))
+    for each in (image, upper, work, seen):
+        each.mkdir()
+    oracle = Oracle()
+    run(FeatureStore(image / "features"), oracle, [Op("put", ("a", "b"), 1), Op("overwrite", ("a",), 2)])
+    mount_layers(seen, image, upper, work)
+    store = FeatureStore(seen / "features")
+    assert oracle.settle(store.root) == []
+    run(store, oracle, [Op("put", ("c",), 3), Op("overwrite", ("a", "b"), 4), Op("delete", ("b",))])
+    with pytest.raises(StoreError, match="cross-device") as raised:  # a folder of the image cannot be renamed
+        run(store, oracle, [Op("compact")])  # and gc at once
+    assert raised.value.errno == errno.EXDEV
+    assert oracle.settle(store.root) == []
+    run(store, oracle, [Op("put", ("d",), 5)])
+    assert oracle.settle(store.root) == []
+
+
+def test_a_store_that_came_with_the_image_of_a_container(tmp_path: Path) -> None:
+    """Read, added to, overwritten and merged; only the space of its own old segments cannot be freed."""
+    need_own_mounts()
+    run_all([functools.partial(in_a_container, tmp_path)])
 
 
 ANNA, BERT, LAB = 12_001, 12_002, 12_100
