@@ -12,7 +12,12 @@ from typing import Any
 
 
 class Worker:
-    """One forked process; `result` waits for what its job returned, or raises what it said instead."""
+    """One forked process; `result` waits for what its job returned, or raises what it said instead.
+
+    status   how it ended, once that was waited for: an exit code, or minus the number of a signal
+    """
+
+    status = 0
 
     def __init__(self, job: Callable[[], Any]) -> None:
         read_end, write_end = os.pipe()
@@ -34,7 +39,7 @@ class Worker:
         """(what the job returned, what it raised)."""
         with self._pipe as pipe:
             said = pipe.read()
-        os.waitpid(self.pid, 0)
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         result, error = pickle.loads(said) if said else (None, "the worker died")
         return result, error or ""
 
