@@ -20,10 +20,12 @@ from mutants import mutant
 from oracle import KEY, RECIPE, value
 from workers import Worker
 
-from featurestore import FeatureStore, replacement
-from featurestore.errors import MissingFeatureError
+from featurestore import Failure, FeatureStore, replacement
+from featurestore.errors import CorruptSegmentError, FailedSampleError, MissingFeatureError
 
 IDS = [f"sample_{number}" for number in range(48)]
+RETRIED = "retried"
+PROOF = "readers beside writers, merges, removals, repairs and retries"
 ABSENT_EVERY = 4  # each fourth step of an id deletes it
 
 
@@ -69,33 +71,106 @@ def merge(root: Path, until: float, grace_s: float) -> int:
     while time.monotonic() < until:
         shelf = FeatureStore(root).shelf(KEY)
         if shelf is not None:
-            shelf.compact("zstd" if merges % 3 == 2 else None, grace_s)
+            try:
+                shelf.compact("zstd" if merges % 3 == 2 else None, grace_s)
+            except CorruptSegmentError:
+                continue  # a spoilt row is among them: nothing was replaced
             merges += 1
         time.sleep(0.02)
     return merges
+
+
+def spoil(root: Path, until: float) -> int:
+    """Put samples of its own, flip a bit of some, and have what is damaged moved aside: readers meet all of it."""
+    random_, moved, number = random.Random(0), 0, 0
+    while time.monotonic() < until:
+        ids = [f"spoilt_{number}_{row}" for row in range(3)]
+        number += 1
+        store = FeatureStore(root)
+        store.put_many(KEY, ids, np.stack([value(id, 1) for id in ids]), recipe=RECIPE)
+        shelf = store.shelf(KEY)
+        assert shelf is not None
+        place = shelf.reader.find(ids[1])
+        assert place is not None
+        segment, row = place
+        try:
+            if all(line["id"] in ids for line in segment.lines()):  # not merged with others by now
+                flip(Path(segment.path) / "c.0.0.0", random_.randrange(row * segment.pitch, (row + 1) * segment.pitch))
+        except FileNotFoundError:
+            continue
+        time.sleep(0.01)
+        for id in ids:
+            shelf.reader.get(id)  # finds the damage, as `fstore verify --full` does
+        moved += len(shelf.quarantine())
+    return moved
+
+
+def flip(path: Path, at: int) -> None:
+    """One bit, in place: a copy renamed over it would be another file to those who have it open."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def fail_and_retry(root: Path, until: float) -> int:
+    """A sample that cannot be made, is tried again, is stored, and is deleted, in turns."""
+    store, turns = FeatureStore(root), 0
+    while time.monotonic() < until:
+        shelf = store.shelf(KEY)
+        assert shelf is not None
+        shelf.fail(RETRIED, Failure("media", "no such stream"))
+        time.sleep(0.005)
+        assert shelf.failures.clear([RETRIED]) == 1
+        store.put_many(KEY, [RETRIED], value(RETRIED, 1)[None], recipe=RECIPE)
+        time.sleep(0.005)
+        store.delete(KEY, [RETRIED])
+        turns += 1
+    return turns
+
+
+def read_others(store: FeatureStore, random_: random.Random, seen: dict[str, object]) -> str | None:
+    """Of samples that are spoilt, or fail and are tried again: what is wrong.  Errors that say why are right.
+
+    seen   spoilt ones that this process has read: a row is checked once, not again after each change of its file
+    """
+    listed, mine = [id for id in store.ids(KEY) if id.startswith("spoilt") and id not in seen], object()
+    some = random_.sample(listed, min(2, len(listed)))
+    for id in [RETRIED, *(id for id in some if seen.setdefault(id, mine) is mine)]:
+        try:
+            values = store.get(KEY, id)
+        except (MissingFeatureError, CorruptSegmentError, FailedSampleError):
+            continue
+        if not np.array_equal(values, value(id, 1)):
+            return f"{id}: {values}"
+    return None
 
 
 def read(root: Path, board: Board, until: float, seed: int, threads: int) -> tuple[int, list[str]]:
     """One store object, many threads; (answers, what was not true)."""
     store = FeatureStore(root, memory_bytes=20_000 if seed % 2 else 0)
     counts, found = [0] * threads, []
+    seen: dict[str, object] = {}
 
     def loop(thread: int) -> None:
         random_ = random.Random(seed * 100 + thread)
         while time.monotonic() < until and not found:
             number = random_.randrange(len(IDS))
-            first = int(board.done[number])
             try:
+                if random_.random() < 0.05 and (other := read_others(store, random_, seen)) is not None:
+                    found.append(other)
+                first = int(board.done[number])
                 store.refresh()
                 values = store.get(KEY, IDS[number])
-            except MissingFeatureError:
+            except (MissingFeatureError, CorruptSegmentError):  # the latter where another segment is damaged
                 values = None
             except Exception:  # noqa: BLE001 - told to the test
                 found.append(traceback.format_exc())
                 return
             last = int(board.begun[number])
             if not any(same(values, content(number, step)) for step in range(first, last + 1)):
-                found.append(f"{IDS[number]} between step {first} and {last}: {values}")
+                found.append(f"{IDS[number]} is as after step {step_of(number, values, last)}, not {first} to {last}")
             counts[thread] += 1
 
     running = [threading.Thread(target=loop, args=(thread,)) for thread in range(threads)]
@@ -106,14 +181,21 @@ def read(root: Path, board: Board, until: float, seed: int, threads: int) -> tup
     return sum(counts), found
 
 
+def step_of(number: int, values: Any, last: int) -> int | None:
+    """After which step an id held this."""
+    return next((step for step in range(last + 1) if same(values, content(number, step))), None)
+
+
 def same(a: Any, b: Any) -> bool:
     return a is b if a is None or b is None else np.array_equal(a, b)
 
 
 def run(
-    root: Path, seconds: float, threads: int, reader: Callable[..., tuple[int, list[str]]] = read, grace_s: float = 0
+    root: Path, seconds: float, threads: int, spoils: bool = False, grace_s: float = 0
 ) -> tuple[dict[str, int], list[str]]:
-    """Two writers, one that merges and removes, two readers; (counts, what was not true)."""
+    """Two writers, one that merges and removes, two readers, and with `spoils` one that damages and repairs, and one
+    whose sample fails; (counts, what was not true).
+    """
     board = Board()
     until = time.monotonic() + seconds
     half = len(IDS) // 2
@@ -122,13 +204,16 @@ def run(
         Worker(functools.partial(write, root, board, numbers, until, seed))
         for seed, numbers in enumerate((range(half), range(half, len(IDS))))
     ]
-    merger = Worker(functools.partial(merge, root, until, grace_s))
-    readers = [Worker(functools.partial(reader, root, board, until, seed, threads)) for seed in range(2)]
-    outcomes = [worker.outcome() for worker in (*readers, *writers, merger)]
+    others: list[Callable[[], int]] = [functools.partial(merge, root, until, grace_s)]
+    others += [functools.partial(spoil, root, until), functools.partial(fail_and_retry, root, until)] if spoils else []
+    merger, *spoilers = [Worker(other) for other in others]
+    readers = [Worker(functools.partial(read, root, board, until, seed, threads)) for seed in range(2)]
+    outcomes = [worker.outcome() for worker in (*readers, *writers, merger, *spoilers)]
     found = [error for _, error in outcomes if error]
     found += [what for result, _ in outcomes[:2] if result for what in result[1]]
     answers, steps = sum(result[0] for result, _ in outcomes[:2] if result), [result or 0 for result, _ in outcomes[2:]]
     counts = {"answers": answers, "steps": steps[0] + steps[1], "merges": steps[2]}
+    counts |= dict(zip(("segments moved aside", "retries"), steps[3:], strict=False))
     return counts, found
 
 
@@ -136,9 +221,15 @@ def run(
 def test_every_answer_is_one_that_was_true(
     fast_disk: Path, long_run: bool, rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
-    counts, found = run(fast_disk / "readers", rounds(15, 60), 16 if long_run else 4)
+    counts, found = run(fast_disk / "readers", rounds(15, 60), 16 if long_run else 4, spoils=True)
     answers = counts.pop("answers")
-    figures.record("readers beside writers, merges and removals", answers, "answers", {"wrong": len(found)}, counts)
+    figures.record(
+        "readers beside writers, merges, removals, repairs and retries",
+        answers,
+        "answers",
+        {"wrong": len(found)},
+        counts,
+    )
     assert found[:3] == []
     assert min(answers, *counts.values()) > 0
 
@@ -162,4 +253,4 @@ def test_a_writer_that_lets_readers_see_a_change_half_done_is_caught(
     with MUTANTS[name]():
         _, found = run(fast_disk / name.replace(" ", "-"), 6, 2)
     assert found
-    figures.caught("readers beside writers, merges and removals", name)
+    figures.caught(PROOF, name)
