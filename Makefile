@@ -21,8 +21,8 @@ test: setup   ## all tests within about ten minutes, torture tests in their shor
 check: setup  ## lint and types
 	@sh scripts/check.sh
 
-torture: setup  ## the torture tests in their long version (hours)
-	$(PYTEST) tests/torture --long --timeout 0
+torture: setup  ## the torture tests in their long version (hours), and docs/reliability.md from what they count
+	$(PYTEST) tests/torture --long --timeout 0; status=$$?; $(PYTHON) scripts/write_reliability.py && exit $$status
 
 bench: setup  ## every benchmark and docs/benchmarks.md, half an hour; ARGS=--quick: three minutes
 	@$(PYTHON) benchmarks/run.py $(ARGS)

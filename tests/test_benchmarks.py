@@ -42,6 +42,8 @@ def test_the_page_is_what_the_results_say(tmp_path: Path) -> None:
 
 def test_every_result_is_of_a_program_that_is_here() -> None:
     for path in (BENCHMARKS / "results").glob("*.json"):
+        if path.name == "torture.json":
+            continue  # of tests/test_reliability.py
         result = json.loads(path.read_text())
         assert "--quick" not in result["command"], f"{path.name} is of a quick run"
         assert (ROOT / result["command"].split()[1]).is_file()
