@@ -30,6 +30,7 @@ from featurestore.store import FeatureStore
 
 SIMS = 457  # samples of the smallest test split
 FRAME = "frame_CLIP_VIT_LARGE_emotion_peak_8frms"
+FOLDER = "frame_ViT-S-32.none_uniform_8frms"
 
 
 def rows(seed: int, *shape: int) -> np.ndarray:
@@ -722,8 +723,14 @@ def test_recompute_makes_rows_again_from_the_media(tmp_path: Path, shared_media:
     matches = json.loads(result.stdout)["recomputed"]
     assert [match["id"] for match in matches] == ["cfr_gop12", "short5"]
     assert all(match["cosine"] > 0.99999 and match["max_abs"] < 1e-3 for match in matches)
+    # Weights that are not here are told after what was done, which stays.
+    store = ("--store", tmp_path / "taken")
+    result = run("import", tree, *store, "--manifest", manifest, "--recompute", 5)
+    assert result.exit_code == 1
+    assert "ViT-S-32.none has no published weights" in result.stderr
+    assert result.stdout.splitlines()[1].split() == [f"mer2023/{FOLDER}", "2", "411", "2", "0", "0", "0"]
     # The mutant: one sample holds the features of the other.
-    folder = tree / "mer2023" / "frame_ViT-S-32.none_uniform_8frms"
+    folder = tree / "mer2023" / FOLDER
     np.save(folder / "short5.npy", np.load(folder / "cfr_gop12.npy"))
     result = run(*command)
     assert result.exit_code == 1

@@ -78,6 +78,8 @@ def import_(
         report = import_tree(
             tree, target, dataset=dataset, origin=origin, only=only, audit=audit, known=sources.known, progress=bars
         )
+    if not as_json:
+        _print_report(report)
     matches = []
     if recompute is not None:
         from featurestore.legacy.recompute import recompute_tree
@@ -89,7 +91,13 @@ def import_(
         more = {"store": None if dry_run else str(store), "recomputed": [match.as_json() for match in matches]}
         echo_json(report.as_json() | more)
     else:
-        _print_import(report, None if dry_run else store, matches)
+        _print_matches(matches)
+        click.echo("")
+        if dry_run:
+            click.echo("Nothing was stored (--dry-run).")
+        else:
+            stored = sum(folder.stored for folder in report.folders)
+            click.echo(f"{stored:,} samples stored in {store} under origin {report.origin!r}.")
     if report.findings or any(not match.good for match in matches):
         ctx.exit(1)
 
@@ -119,7 +127,7 @@ class _Bars:
         self._close()
 
 
-def _print_import(report: ImportReport, store: Path | None, matches: list[Match]) -> None:
+def _print_report(report: ImportReport) -> None:
     header = ["folder", "files", "expected", "stored", "present", "refused", "suspect"]
     echo_table(
         [name.upper() for name in header], [[getattr(folder, name) for name in header] for folder in report.folders]
@@ -128,15 +136,12 @@ def _print_import(report: ImportReport, store: Path | None, matches: list[Match]
         if report.folders:
             click.echo("")
         echo_table(["FINDING", "FOLDER", "WHAT"], [[f.kind, f.folder, str(f)] for f in report.findings])
+
+
+def _print_matches(matches: list[Match]) -> None:
     if matches:
         click.echo("")
         echo_table(["MADE AGAIN", "SAMPLE", "MAX ABS", "COSINE", ""], [_match_row(match) for match in matches])
-    click.echo("")
-    stored = sum(folder.stored for folder in report.folders)
-    if store is None:
-        click.echo("Nothing was stored (--dry-run).")
-    else:
-        click.echo(f"{stored:,} samples stored in {store} under origin {report.origin!r}.")
 
 
 def _match_row(match: Match) -> list[object]:
