@@ -1,4 +1,4 @@
-"""Nine test sets in one go: each in its own layout, resumed after an interrupt, with one report."""
+"""Several keys in one go: what the guide's file says, and the nine test sets, resumed and with one report."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints_made import make_clip
 from cli_made import run
 from encoders_made import NAMES
 from media_made import write_clip
+from test_config_explain import GUIDE
 
 from featurestore import FeatureStore, register_encoder
 from featurestore.datasets import resolve_dataset, unibench_names
@@ -100,6 +102,23 @@ def test_what_is_wrong_with_one_set_does_not_keep_the_others_back(root: Path) ->
     assert [len(document["failed_before"]) for document in documents if "key" in document].count(1) == 1
     again = run(*line(root), "--sampler-option", "index_space=by_ratio", exit_code=1).stdout.splitlines()
     assert again[-1].startswith("Together 16 samples under 8 keys: 15 computed")  # options are part of the recipe
+
+
+def test_the_guides_file_with_paths_of_ones_own_is_all_it_takes(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    demo = tmp_path / "demo"
+    run("demo", demo)
+    text = GUIDE.replace("/data/MER-Factory/output", str(demo / "MER-Factory" / "output"))
+    text = text.replace("/data/mer2023", str(demo / "mer2023-dataset-process"))
+    text = text.replace("./preextracted_features/mer2023", str(tmp_path / "preextracted_features" / "mer2023"))
+    (tmp_path / "guide.yaml").write_text(text)
+    words = ["extract", "--config", tmp_path / "guide.yaml", "--weights", make_clip(tmp_path / "clip"), "--workers", 1]
+    (document,) = json.loads(run(*words, "--json").stdout)
+    assert document["key"] == "mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8"
+    assert (document["asked"], document["computed"]) == (12, 12)
+    store = FeatureStore(tmp_path / "preextracted_features")
+    assert [str(key) for key in store.keys()] == [document["key"]]
+    assert "0 computed, 12 stored before" in run(*words).stdout
 
 
 PROGRAM = """

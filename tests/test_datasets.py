@@ -280,10 +280,12 @@ def test_the_survey_names_a_broken_label_file_and_a_missing_folder(mer2023: Path
     (mer2023 / "label-6way.npz").write_bytes(b"<html>not found</html>")
     (mer2023 / "audio" / "sample_00000001.wav").unlink()
     (mer2023 / "audio").rmdir()
+    (mer2023 / "transcription-engchi-polish.csv").unlink()
     survey = survey_dataset(resolve_dataset("mer2023"), mer2023)
     assert survey.listed == 0
     assert any("label-6way.npz" in finding and "zip" in finding for finding in survey.findings)
     assert any(finding.startswith("audio: ") and finding.endswith("no such folder") for finding in survey.findings)
+    assert f"subtitles: {mer2023 / 'transcription-engchi-polish.csv'}: no such file" in survey.findings
 
 
 OWN = """

@@ -118,11 +118,12 @@ def _media(kind: str, media: Media, folder: Path, names: Iterable[str]) -> Part:
 def _subtitles(dataset: Dataset, folder: Path, names: Iterable[str]) -> Part:
     assert dataset.subtitles is not None  # the caller asked
     table, known, problem = dataset.subtitles, set[str](), None
+    path = folder / table.file
     try:
-        known = {name for name, text in read_columns(folder / table.file, table.name, table.column) if text.strip()}
+        known = {name for name, text in read_columns(path, table.name, table.column) if text.strip()}
     except FeatureStoreError as error:
-        problem = str(error)
-    return _part("subtitles", folder / table.file, names, known.__contains__, problem)
+        problem = str(error) if path.exists() else "no such file"
+    return _part("subtitles", path, names, known.__contains__, problem)
 
 
 def _part(kind: str, place: Path, names: Iterable[str], has: Callable[[str], bool], problem: str | None = None) -> Part:
