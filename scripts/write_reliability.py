@@ -1,4 +1,4 @@
-"""Write the figures of the torture tests into docs/reliability.md, between the lines that say so.
+"""Write what the torture tests counted, and the defects they found, into docs/reliability.md.
 
     .venv/bin/python scripts/write_reliability.py
 
@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
 RESULTS = ROOT / "benchmarks" / "results" / "torture.json"
-BLOCK = re.compile(r"(<!-- from the run: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- written: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # What a long run sets out to try; the rest is as much as there is, or as fits into some minutes.
 AIMS = {
@@ -75,8 +75,20 @@ def _section(file: str, names: list[str], results: Mapping[str, Any]) -> str:
     lines += [_row(name, results["proofs"][name]) for name in names]
     caught = [mutant for name in names for mutant in results["mutants"].get(name, ())]
     if caught:
-        lines += ["", f"Caught when broken on purpose: {'; '.join(caught)}."]
+        more = f"; and {len(caught) - 8} more" if len(caught) > 8 else ""
+        lines += ["", f"Caught when broken on purpose: {'; '.join(caught[:8])}{more}."]
     return "\n".join([*lines, "", f"`{command(file)}`"])
+
+
+def _defects(results: Mapping[str, Any]) -> str:
+    """What the tests of defects say of themselves."""
+    module = ast.parse((ROOT / "tests" / "torture" / "test_defects.py").read_text())
+    told = [
+        (node.name.removeprefix("test_").replace("_", " "), ast.get_docstring(node))
+        for node in module.body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    return "\n".join(f"* *{promise}*: {' '.join(text.split())}" for promise, text in told if text)
 
 
 def command(file: str) -> str:
@@ -97,7 +109,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-BLOCKS = {"machine": _machine, "summary": _summary, "proofs": _proofs}
+BLOCKS = {"summary": _summary, "machine": _machine, "proofs": _proofs, "defects": _defects}
 
 
 if __name__ == "__main__":
