@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -17,11 +19,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from featurestore import legacy
 from featurestore.cli import fstore
+from featurestore.datasets import dataset_names
 from featurestore.errors import LegacyTreeError, MissingFeatureError
 from featurestore.extractor import Extractor
 from featurestore.key import FeatureKey
-from featurestore.legacy.findings import Findings
+from featurestore.legacy.findings import REFUSED, Findings
 from featurestore.legacy.importing import import_tree, imported_recipe
 from featurestore.legacy.npy import npy_header, read_npy
 from featurestore.legacy.tree import scan_tree
@@ -438,6 +442,51 @@ def test_each_planted_mistake_is_found_and_the_rest_is_stored(small: Path, tmp_p
     stored = store.ids(TEMPLATES[FRAME])
     assert len(stored) == (10 - len(concerned) if refused else 10)
     assert not refused or not set(stored) & set(concerned)
+
+
+def test_all_mistakes_in_one_tree_are_told_apart_and_the_tree_stays_as_it_is(small: Path, tmp_path: Path) -> None:
+    """Each in a dataset of its own; what cannot be imported is still there, with the same bytes."""
+    (small / "mer2023").rename(tmp_path / "right")
+    planted = dict(zip(dataset_names(), PLANTED.values(), strict=False))
+    assert len(planted) == len(PLANTED)
+    for name in planted:
+        shutil.copytree(tmp_path / "right", small / name)
+    expected = {name: (kind, sorted(plant(small / name / FRAME))) for name, (kind, plant, _) in planted.items()}
+    before = state(small)
+    report = import_tree(small, FeatureStore(tmp_path / "store"), audit=True)
+    assert state(small) == before
+    found: dict[str, tuple[str, list[str]]] = {}
+    for finding in report.findings:
+        name = finding.folder.partition("/")[0]
+        if finding.kind != "count":  # ten files are no whole split
+            kind, ids = found.get(name, (finding.kind, []))
+            assert kind == finding.kind
+            found[name] = kind, sorted([*ids, *finding.ids])
+    assert found == expected
+    lost = {name: len(ids) if planted[name][2] else 0 for name, (_, ids) in expected.items()}
+    assert {row.folder.partition("/")[0]: 10 - row.stored for row in report.folders} == lost
+
+
+def state(root: Path) -> dict[bytes, tuple[bytes, int] | None]:
+    """The content and mtime of every file; None for what is no file."""
+    found: dict[bytes, tuple[bytes, int] | None] = {}
+    for folder, _, names in os.walk(os.fsencode(root)):
+        for name in names:
+            path = Path(os.fsdecode(os.path.join(folder, name)))
+            found[bytes(path)] = (path.read_bytes(), path.stat().st_mtime_ns) if path.is_file() else None
+    return found
+
+
+def test_every_kind_of_finding_is_explained_and_planted() -> None:
+    package = Path(legacy.__file__).parent
+    source = "".join(path.read_text() for path in package.glob("*.py"))
+    kinds = set(re.findall(r'(?:findings\.|self\._?)add\(\s*"([a-z_]+)"', source))
+    page = (Path(__file__).parents[1] / "docs" / "coming_from_npy.md").read_text()
+    table = page.partition("| finding | means |")[2].partition("\n\n")[0]
+    assert kinds == {name for row in table.splitlines()[2:] for name in re.findall("`([a-z_]+)`", row.split("|")[1])}
+    assert kinds > REFUSED
+    tests = Path(__file__).read_text()
+    assert [kind for kind in kinds if f'"{kind}"' not in tests] == []
 
 
 def test_a_clean_tree_has_no_finding(tree: Path) -> None:
