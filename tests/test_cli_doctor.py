@@ -390,9 +390,32 @@ def test_a_dataset_is_surveyed(tmp_path: Path) -> None:
     run("doctor", "--dataset", declaration, "--root", tmp_path)
 
 
-def test_a_manifest_is_not_for_doctor(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_text("id\na\n")
-    assert "checked by verify" in run("doctor", "--manifest", tmp_path / "m.csv", exit_code=2).stderr
+def test_the_files_that_a_manifest_names_are_looked_for(tmp_path: Path) -> None:
+    rows = "".join(f"s{number},{number}.mp4,{number}.wav\n" for number in range(8))
+    manifest = tmp_path / "samples.csv"
+    manifest.write_text(f"id,video,audio\n{rows}none,,\n")
+    for number in range(8):
+        (tmp_path / f"{number}.mp4").write_bytes(b"frames" if number != 3 else b"")
+    (tmp_path / "0.wav").write_bytes(b"sound")
+    text = run("doctor", "--manifest", manifest, exit_code=1).stdout
+    assert text.splitlines()[:4] == [
+        f"{manifest}: 9 samples listed",
+        "COLUMN  NAMED  FOUND  MISSING",
+        "video       8      7        1",
+        "audio       8      1        7",
+    ]
+    assert f"video: 1 of 8 are missing or empty: s3: {tmp_path / '3.mp4'}\n" in text
+    assert text.endswith(f"s5: {tmp_path / '5.wav'}, ...\n")
+    document = json.loads(run("doctor", "--manifest", manifest, "--json", exit_code=1).stdout)
+    assert document["columns"]["video"]["absent"] == {"s3": str(tmp_path / "3.mp4")}
+    assert document["columns"]["audio"]["missing"] == len(document["columns"]["audio"]["absent"]) == 7
+    manifest.write_text("id,video\ns0,0.mp4\n")
+    assert run("doctor", "--manifest", manifest).stdout.endswith("video       1      1        0\n")
+    manifest.write_text("id,subtitle\ns0,yes\n")
+    assert "names no files" in run("doctor", "--manifest", manifest, exit_code=1).stdout
+    for more in (["--mer-factory", tmp_path], ["--dataset", "mer2023"]):
+        run("doctor", "--manifest", manifest, *more, exit_code=2)
+    assert "name it with --dataset" in run("doctor", "--root", tmp_path, exit_code=2).stderr
 
 
 def test_doctor_does_not_import_torch_itself() -> None:
