@@ -245,10 +245,9 @@ def _show_plan(planned: dict[str, Any], asked: int, workers: int) -> None:
         click.echo(f"  of these {planned['stale']:,} because the media changed")
     if planned["seconds"] is not None:
         measured = f"{counted(planned['measured'], 'sample')} made just now and not stored"
-        each = (
-            f"{planned['start_s']:.1f} s to start, then {planned['each_s']:.2g} s each on {workers_text}"
-        )
-        click.echo(f"  about {_duration(planned['seconds'])}, going by {measured} ({each}, without writing)")
+        times = f"{planned['start_s']:.1f} s to start, then {planned['each_s']:.2g} s each"
+        on = counted(workers, "worker")
+        click.echo(f"  about {_duration(planned['seconds'])}, going by {measured} ({times} on {on}, without writing)")
     for id, why in planned.get("failed_now", {}).items():
         click.echo(f"  would fail: {id}: {why}")
 
