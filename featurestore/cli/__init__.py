@@ -32,6 +32,8 @@ COMMANDS = {
     "import": ("transfer", "Take in folders of .npy files as other code wrote them."),
     "export": ("transfer", "Write .npy folders, or one Zarr array, for other code."),
     "datasets": ("datasets", "List the datasets that are known by name."),
+    "encoders": ("names", "List the encoders, what they make, and where their weights come from."),
+    "samplers": ("names", "List the samplers, and which frames each takes."),
     "config": ("config", "Explain a settings file."),
 }
 EPILOG = """\b
