@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import RecipeError
+from featurestore.given import parse_json, read_given
 from featurestore.key import FeatureKey
 
+MAX_BYTES = 1 << 20
+_TYPES = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
 # Of the largest absolute value: batch composition alone changes the last bits.  Source: storage notes 5.
 TOLERANCES = {"float32": 1e-5, "float16": 2e-3}
 
@@ -91,7 +94,13 @@ def read_certificate(store: Path, key: FeatureKey, stored: str, computed: str) -
     """RecipeError, with the command that makes one, where there is none."""
     path = certificate_path(store, key, stored, computed)
     try:
-        return Certificate(**json.loads(path.read_text()))
+        certificate = Certificate(**parse_json(read_given(path, MAX_BYTES)))
+        wrong = [
+            each.name for each in fields(certificate) if not _fits(getattr(certificate, each.name), str(each.type))
+        ]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {getattr(certificate, wrong[0])!r}")
+        return certificate
     except FileNotFoundError:
         raise RecipeError(
             f"nobody has compared the rows of {stored[:8]} and {computed[:8]} under {key}; run `affect-infer parity` "
@@ -99,3 +108,8 @@ def read_certificate(store: Path, key: FeatureKey, stored: str, computed: str) -
         ) from None
     except (ValueError, TypeError, OSError) as error:
         raise RecipeError(f"certificate {path} cannot be read ({error}); run `affect-infer parity` again") from error
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a value of the file is what the field is declared as; a number beyond all others is none."""
+    return type(value) in _TYPES[kind] and not (isinstance(value, int) and abs(value) >= 1 << 63)

@@ -46,29 +46,24 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises InputError: not a checkpoint, pickled code inside, Q-Former fusion, a head missing, LoRA of several ranks.
     """
-    import pickle  # for its exception alone
-
     import torch
 
     from affect_infer.heads import HeadShape
+    from featurestore.encoders.tensors import load_plain, plain_tensors
 
     path = Path(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise InputError(f"checkpoint {path} does not exist; give the .pth file with --ckpt") from None
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"checkpoint {path} holds more than tensors and plain values, and reading it would run what it holds: "
-            f"{str(error).splitlines()[0]}; save its 'model' entry alone"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
-    tensors = content.get("model", content) if isinstance(content, Mapping) else None
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+    if not path.exists():
+        raise InputError(f"checkpoint {path} does not exist; give the .pth file with --ckpt")
+    content = load_plain(path)
+    given = content.get("model", content) if isinstance(content, Mapping) else None
+    if not isinstance(given, Mapping) or not all(isinstance(value, torch.Tensor) for value in given.values()):
         raise InputError(f"checkpoint {path} is not {{'model': {{name: tensor}}}}")
+    tensors = plain_tensors(path, given)
     heads = {name: tensor for name, tensor in tensors.items() if not name.startswith(LLM_PREFIX)}
     lora = {name.removeprefix(LLM_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(LLM_PREFIX)}
+    flat = [name for name, tensor in lora.items() if tensor.ndim != 2]
+    if flat:
+        raise InputError(f"checkpoint {path}: LoRA weight {flat[0]!r} is {tuple(lora[flat[0]].shape)}, not a matrix")
     ranks = {tensor.shape[0] for name, tensor in lora.items() if ".lora_A." in name}
     if len(ranks) > 1:
         raise InputError(f"checkpoint {path} has LoRA weights of several ranks: {sorted(ranks)}")

@@ -47,6 +47,11 @@ class HeadShape:
                 "use a checkpoint trained with video_fusion_type, audio_fusion_type and multi_fusion_type "
                 "'attention' or 'mean'"
             )
+        for name, tensor in tensors.items():
+            if name.endswith("proj.weight") and len(tensor.shape) != 2:
+                raise InputError(
+                    f"{path}: {name} is {tuple(tensor.shape)}, not a matrix; it is no AffectGPT checkpoint"
+                )
         try:
             hidden, visual = tensors["affectgpt_proj.weight"].shape
             acoustic = tensors["audio_llama_proj.weight"].shape[1]

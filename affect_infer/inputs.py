@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from featurestore.errors import DescriptionError, FailedSampleError, FailedSamplesError, SampleError
+from featurestore.errors import (
+    DescriptionError,
+    FailedSampleError,
+    FailedSamplesError,
+    MissingFeatureError,
+    SampleError,
+    UnknownRecipeError,
+)
 from featurestore.features import Failure, Features
 from featurestore.key import FeatureKey
 
@@ -92,9 +99,29 @@ class Stored:
     """Looked up; a miss is computed by the store's compute and kept, or is a problem where the store has none."""
 
     def __init__(self, store: FeatureStore, key: FeatureKey, recipe: str | None = None) -> None:
+        from featurestore.store import FeatureStore
+
         self.store, self.key, self.recipe = store, key, recipe
+        # Where `store` computes what is missing, this one raises: a hit is known from a miss by one look-up.
+        self._rows = FeatureStore(store.root, read_only=True)
 
     def take(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        return (self._read(ids) if ids else {}) or self._read_or_made(ids)
+
+    def _read(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """All of them from the store, or nothing where one is missing."""
+        shelf = self.store.shelf(self.key, recipe=self.recipe)
+        if shelf is None:
+            return {}
+        fingerprint = shelf.fingerprint
+        try:
+            values = self._rows.get_many(self.key, ids, recipe=fingerprint)
+        except (MissingFeatureError, UnknownRecipeError, FailedSampleError, FailedSamplesError):
+            return {}
+        # Which frames a stored row was made of is stored with it; reading that too would cost more than the row.
+        return {id: Given(row, "disk", fingerprint) for id, row in zip(ids, values, strict=True)}
+
+    def _read_or_made(self, ids: Sequence[str]) -> dict[str, Outcome]:
         absent = self.store.missing(self.key, ids, recipe=self.recipe)
         computed, outcomes = set(absent), dict[str, Outcome]()
         if absent and self.store.compute is None:
@@ -106,13 +133,7 @@ class Stored:
             found = self.store.get_features(self.key, id, recipe=self.recipe)
             outcomes[id] = given(found, "computed", found.recipe.fingerprint if found.recipe else None)
         hits = [id for id in ids if id not in computed]
-        if hits:
-            # Which frames a stored row was made of is stored with it; reading that too would cost more than the row.
-            shelf = self.store.shelf(self.key, recipe=self.recipe)
-            fingerprint = shelf.fingerprint if shelf is not None else None
-            values = self.store.get_many(self.key, hits, recipe=self.recipe)
-            outcomes |= {id: Given(row, "disk", fingerprint) for id, row in zip(hits, values, strict=True)}
-        return outcomes
+        return outcomes | (self._read(hits) if hits else {})
 
     def _make(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """What cannot be made; where nothing can be kept, also what was made.  The rest is stored afterwards."""

@@ -110,35 +110,34 @@ class AffectModel:
 
         Returns (samples, longest, hidden), each prompt at the end of its row; the lengths; and how many ids were cut.
         """
+        import numpy as np
         import torch
 
         modality_of = {self.language.placeholder_ids[name]: modality for modality, name in PLACEHOLDER_OF.items()}
         whole = [self.prompt_ids(request) for request in requests]
         kept = [shortened(ids, max_new_tokens) for ids in whole]
         lengths = [len(ids) for ids in kept]
-        longest = max(lengths)
-        rows, columns, spliced = [], [], []
-        for row, ids in enumerate(kept):
-            start = longest - len(ids)
-            for id, modality in modality_of.items():
-                while id in ids:
-                    if modality not in tokens[row]:
-                        raise InputError(
-                            f"sample {requests[row].id!r}: the prompt has {PLACEHOLDER_OF[modality]} but there are no "
-                            "features for it"
-                        )
-                    place = ids.index(id)
-                    # Placeholder ids lie behind the embedding matrix: id 0 is looked up there, and overwritten.
-                    ids[place] = 0
-                    rows.append(row)
-                    columns.append(start + place)
-                    spliced.append(tokens[row][modality])
-            kept[row] = [0] * start + ids
+        padded = np.zeros((len(kept), max(lengths)), np.int64)
+        for line, ids in zip(padded, kept, strict=True):
+            line[len(line) - len(ids) :] = ids
+        rows, columns = np.nonzero(np.isin(padded, list(modality_of)))
+        spliced = []
+        for row, id in zip(rows.tolist(), padded[rows, columns].tolist(), strict=True):
+            modality = modality_of[id]
+            if modality not in tokens[row]:
+                raise InputError(
+                    f"sample {requests[row].id!r}: the prompt has {PLACEHOLDER_OF[modality]} but there are no "
+                    "features for it"
+                )
+            spliced.append(tokens[row][modality])
+        # Placeholder ids lie behind the embedding matrix: id 0 is looked up there, and overwritten.
+        padded[rows, columns] = 0
         device = self.language.device
         with torch.inference_mode():
-            embedded = self.language.model.get_input_embeddings()(torch.tensor(kept, device=device))
+            embedded = self.language.model.get_input_embeddings()(torch.from_numpy(padded).to(device))
             if spliced:
-                embedded[rows, columns] = torch.stack(spliced).to(embedded.dtype)
+                places = (torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device))
+                embedded[places] = torch.stack(spliced).to(embedded.dtype)
         return embedded, lengths, [len(ids) - length for ids, length in zip(whole, lengths, strict=True)]
 
     def answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:

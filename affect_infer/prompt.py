@@ -132,15 +132,15 @@ class Mode:
         texts = {"question": question, "subtitle": subtitle, "au_text": au_text}
         for name, text in texts.items():
             # The tokenizer would take it for the place of a feature, and the features would go to the wrong places.
-            if text is not None and (found := _ANY_PLACEHOLDER.search(text)):
+            if text and "Here>" in text and (found := _ANY_PLACEHOLDER.search(text)):
                 raise InputError(f"{name} holds {found[0]}, which stands for features; remove it: {text!r}")
         parts, seen = [], False
         for fragment in self.fragments:
-            if any(need in masked for need in fragment.needs):
+            if masked and any(need in masked for need in fragment.needs):
                 continue
-            if fragment.needs == ("subtitle",) and subtitle is None:
+            if fragment is SUBTITLE and subtitle is None:
                 raise InputError(f"mode {self.name} needs a subtitle; '' means that nothing is said")
-            if fragment in (AU_TEXT, AU_TEXT_SHORT):
+            if fragment is AU_TEXT or fragment is AU_TEXT_SHORT:
                 if au_text is None:
                     raise InputError(f"mode {self.name} with AU as text needs a description of the face")
                 if not au_text:
@@ -172,18 +172,19 @@ def get_mode(name: str, au: AuAs = "features") -> Mode:
 def expand(prompt: str, counts: Mapping[str, int]) -> str:
     """Each placeholder repeated as many times as the model has tokens for it: counts {modality: tokens}."""
     for modality, count in counts.items():
-        placeholder = PLACEHOLDER_OF[modality]
-        prompt = prompt.replace(placeholder, placeholder * count)
+        if count != 1:
+            placeholder = PLACEHOLDER_OF[modality]
+            prompt = prompt.replace(placeholder, placeholder * count)
     return prompt
 
 
 def _filled(template: str, texts: Mapping[str, str | None]) -> str:
     # Not str.format: a subtitle may hold braces, and so may a question.
-    for name, text in texts.items():
-        if f"{{{name}}}" in template:
-            before, after = template.split(f"{{{name}}}")
-            return f"{before}{text}{after}"
-    return template
+    before, brace, rest = template.partition("{")
+    if not brace:
+        return template
+    name, _, after = rest.partition("}")
+    return f"{before}{texts[name]}{after}"
 
 
 def _list(names: Collection[str]) -> str:

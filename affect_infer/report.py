@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -56,11 +56,11 @@ class Report:
     cut: int = 0
     """samples whose prompt did not fit"""
     skipped: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    counts: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """modality -> disk | computed | not_kept | live | masked -> samples"""
-    recipes: dict[str, Counter[str]] = field(default_factory=dict)
+    recipes: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """modality -> fingerprint -> samples"""
-    ms: dict[str, list[float]] = field(default_factory=dict)
+    ms: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     notes: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
@@ -70,13 +70,13 @@ class Report:
         self.tokens += line["tokens"]
         self.cut += "cut" in line
         for modality, given in line["inputs"].items():
-            self.counts.setdefault(modality, Counter())[given["answer"]] += 1
+            self.counts[modality][given["answer"]] += 1
             if "recipe" in given:
-                self.recipes.setdefault(modality, Counter())[given["recipe"]] += 1
+                self.recipes[modality][given["recipe"]] += 1
         for modality in line.get("masked", ()):
-            self.counts.setdefault(modality, Counter())["masked"] += 1
+            self.counts[modality]["masked"] += 1
         for name, value in line["ms"].items():
-            self.ms.setdefault(name, []).append(value)
+            self.ms[name].append(value)
 
     def skip(self, plan: Plan, id: str, messages: Mapping[str, str]) -> None:
         """A sample that was left out."""

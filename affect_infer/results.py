@@ -11,7 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from featurestore.errors import ConfigError, InputError, StoreError
+from featurestore.given import parse_json, read_given
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+MAX_BYTES = 1 << 30
 FSYNC_S = 1.0  # a power cut may cost the answers of this long; a kill costs none
 
 
@@ -87,7 +90,7 @@ class Results:
             )
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        data = _ENCODER.encode(line).encode() + b"\n"
         try:
             written = os.write(self._file, data)
             while written < len(data):  # a full disk may take a part first
@@ -127,14 +130,16 @@ def answers_in_order(lines: Mapping[str, Mapping[str, Any]], ids: Iterable[str])
 def _lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """(the complete lines, their bytes).  Only the last line may be incomplete; damage elsewhere is an InputError."""
     try:
-        data = path.read_bytes()
+        data = read_given(path, MAX_BYTES)
     except FileNotFoundError:
         return [], 0
+    except OSError as error:
+        raise InputError(f"results {path} cannot be read: {error.strerror}; choose another --output") from error
     whole = data.rfind(b"\n") + 1
     lines = []
     for number, text in enumerate(data[:whole].splitlines(), 1):
         try:
-            line = json.loads(text)
+            line = parse_json(text)
             if not isinstance(line, dict) or (number > 1 and not isinstance(line.get("id"), str)):
                 raise ValueError("not a line of results")
         except ValueError as error:

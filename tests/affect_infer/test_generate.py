@@ -41,7 +41,17 @@ def test_long_prompts_are_cut_on_the_right_and_then_on_the_left() -> None:
 
 
 @pytest.mark.parametrize(
-    "subtitle", ["", "Well, really?!", "你好 👋\n\ttab", "<Audio> ### <|im_end|> 1234", "  blanks  "]
+    "subtitle",
+    [
+        "",
+        "Well, really?!",
+        "你好 👋\n\ttab",
+        "<Audio> ### <|im_end|> 1234",
+        "  blanks  ",
+        "a>. The end>. \u00c9t\u00e9>.  Two>.\nNo >. I'm>.A",
+        ">.",
+        " The b>. ",
+    ],
 )
 def test_ids_are_those_of_the_whole_prompt_tokenized_at_once(tiny_model: AffectModel, subtitle: str) -> None:
     for mode in mode_names():
