@@ -271,8 +271,12 @@ def _sound_rows(reader: Reader, partly: Sequence[Segment]) -> Iterator[Kept]:
 def _set_aside(place: Place, names: Sequence[str]) -> list[str]:
     """Move segments to the quarantine, durable before anything else moves; the names of those that were there."""
     folder = place.house / "quarantine"
-    folder.mkdir(parents=True, exist_ok=True)
     there = [name for name in names if (place.segments / name).is_dir()]
+    if there:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Nothing under `.fstore` is made durable but this: a cut must not take what a repair set aside.
+        for level in folder.parents[: len(folder.parts) - len(place.root.parts)]:
+            fsync_dir(level)
     for name in there:
         taken = (folder / name).exists()
         os.rename(place.segments / name, folder / (f"{name}-{uuid.uuid4().hex[:8]}" if taken else name))
