@@ -264,6 +264,8 @@ def test_media_that_changed_are_made_again(clips: Path, tmp_path: Path) -> None:
         ([KEY], "say which samples"),
         ([], "give either a KEY or --config"),
         (["my/frame/uniform/4"], "has 4 parts, not 5"),
+        (["my"], "key 'my' has 1 part, not 5"),
+        (["my/frame/MeanColour/headtail/1", "M"], "use a key that ends in /2 or more, not /1"),
         (["my/frame/MeanColor/uniform/4", "M"], "no encoder is called 'MeanColor'; did you mean 'MeanColour'?"),
         (["my/frame/MeanColour/unifrom/4", "M"], "sampler 'unifrom' is not known"),
         (["my/audio/MeanColour/uniform/4", "M"], "encodes modality 'frame', not 'audio'"),
