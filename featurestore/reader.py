@@ -518,13 +518,13 @@ class Reader:
 
     def ids(self) -> List[str]:
         """Sorted by code point."""
-        again = False
+        tries = 0
         while True:
             try:
                 return sorted(line["id"] for line, _, _ in self.rows())
             except (OSError, BadRowError) as error:
-                self.recover(error, again)
-                again = True
+                tries += 1
+                self.recover(error, tries > RELISTS)  # a look at every file takes long enough for more to go
 
     # -- reading -------------------------------------------------------------------------------
 
