@@ -173,3 +173,24 @@ def test_threads_that_meet_a_recipe_first_share_what_they_see(tmp_path: Path, mo
     with ThreadPoolExecutor(2) as pool:
         shelves = list(pool.map(lambda _: store.shelf(KEY), range(2)))
     assert shelves[0] is shelves[1] is store.shelf(KEY)
+
+
+def test_ids_are_listed_though_their_segments_go_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second merge during one call was an error to the caller."""
+    other, store = FeatureStore(tmp_path), FeatureStore(tmp_path)
+    other.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
+    shelf = other.shelf(KEY)
+    assert shelf is not None
+    real, merges = reader.Segment.numbered_lines, iter(["b", "c", "d"])
+
+    def beside_a_merge(segment: reader.Segment, *arguments: Any) -> Any:
+        id = next(merges, None) if segment not in shelf.reader.segments else None
+        if id is not None:
+            other.put_many(KEY, [id], ROW[None], recipe=RECIPE)
+            shelf.compact(grace_s=0)
+        return real(segment, *arguments)
+
+    monkeypatch.setattr(reader.Segment, "numbered_lines", beside_a_merge)
+    assert store.ids(KEY) == ["a", "b", "c", "d"]
