@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import logging
 import mmap
@@ -75,9 +76,14 @@ class BadRowError(ValueError):
         self.row = row
 
 
+_DIGEST = hashlib.blake2b(digest_size=16)  # copied, which takes less than making one
+
+
 def id_digest(id: str) -> bytes:
     """16 bytes by which a sample is found."""
-    return hashlib.blake2b(id.encode(), digest_size=16).digest()
+    digest = _DIGEST.copy()
+    digest.update(id.encode())
+    return digest.digest()
 
 
 def seal_of(document: bytes) -> Tuple[bytes, bytes]:
@@ -114,7 +120,7 @@ class Segment:
         self.dtype = np.dtype(dtype)
         self.codec: Optional[str] = header["codec"]
         self.replaces: List[str] = header["replaces"]
-        self.crcs = crcs
+        self.crcs = memoryview(crcs)  # plain numbers come out of it, which compare faster than numpy's
         self.payload = self.shape[0] * self.shape[1] * self.dtype.itemsize
         self.pitch = self.payload + 4
         self.checked = bytearray(self.n)
@@ -131,9 +137,7 @@ class Segment:
                 view = self.view()
             if view is not None:
                 return view[row].copy()
-        out = np.empty(self.shape, self.dtype)
-        self._read_into(row, out)
-        return out
+        return self._read_into(row, np.empty(self.shape, self.dtype))
 
     def read_rows(self, rows: Sequence[int], outs: Sequence[Any]) -> None:
         """Several rows into C-contiguous arrays (n_frames, dim) of the stored dtype."""
@@ -165,10 +169,10 @@ class Segment:
             self._check(rows[slot], out[slot])
         return out
 
-    def _read_into(self, row: int, out: Any) -> None:
+    def _read_into(self, row: int, out: Any) -> Any:
         if self.codec is not None:
             self._inflate_into(row, out)
-            return
+            return out
         # Held by name while its number is in use: another thread may let go of the segment, and the
         # number would then be that of any other file.
         shard = self._shard or self.shard()
@@ -176,6 +180,7 @@ class Segment:
             raise BadRowError(self, row, "the file ends before the row does")
         if not self.checked[row]:
             self._check(row, out)
+        return out
 
     def _inflate_into(self, row: int, out: Any) -> None:
         from numcodecs import Zstd  # only stores that were compacted with --codec zstd need it
@@ -399,10 +404,11 @@ class SortedTable:
 class _Snapshot:
     """What a reader knows of the disk.  Never changed, only succeeded: a thread may still be reading an older one."""
 
-    __slots__ = ("by_name", "first", "later", "memo", "mtime_ns", "segments", "settled", "since_s", "table")
+    __slots__ = ("by_name", "first", "later", "look", "memo", "mtime_ns", "segments", "settled", "since_s", "table")
 
     def __init__(self, mtime_ns: int, by_name: Dict[str, Segment], segments: List[Segment], table: Any) -> None:
         self.mtime_ns = mtime_ns  # of `segments/`, taken before it was listed
+        self.look = 0  # which look at the disk found it: a later one is never older
         self.since_s = 0.0  # by this machine's own clock: when a listing first found this mtime
         self.settled = False  # nothing can have changed while the mtime stays
         self.by_name = by_name  # all that are on disk and sound, replaced ones too
@@ -419,7 +425,7 @@ class _Snapshot:
         after.by_name, after.segments, after.later = self.by_name, self.segments, self.later
         if opened:
             after.by_name, after.segments, after.later = dict(self.by_name), list(self.segments), dict(self.later)
-        after.since_s, after.settled = self.since_s, False
+        after.look, after.since_s, after.settled = self.look, self.since_s, False
         for name, (segment, records) in sorted(opened.items()):
             places = np.arange(segment.n, dtype=np.int64) | len(after.segments) << 32
             after.segments.append(segment)
@@ -434,9 +440,12 @@ class _Snapshot:
         return self.later.get(digest) if at is None else at
 
     def find(self, id: str) -> Optional[Place]:
-        at = self.at(id_digest(id))
+        digest = id_digest(id)
+        at = self.table.get(digest)
         if at is None:
-            return None
+            at = self.later.get(digest)
+            if at is None:
+                return None
         if len(self.memo) >= MEMO_IDS:
             self.memo.clear()
         place = self.memo[id] = (self.segments[at >> 32], at & 0xFFFFFFFF)
@@ -459,6 +468,7 @@ class Reader:
         self._bad_rows: Dict[str, Set[int]] = {}
         self._warned: Set[str] = set()
         self._snapshot: Optional[_Snapshot] = None
+        self._looks = itertools.count(1)
         self._mapped: Optional[bool] = None
 
     def __getstate__(self) -> Dict[str, str]:
@@ -648,18 +658,26 @@ class Reader:
             return
         opened = self._open_all([name], {})
         if opened and self._grows(before, {name, *before.by_name}, opened):
-            self._snapshot = before.grown(before.mtime_ns, opened)
-        else:
-            self._load()
+            after = before.grown(before.mtime_ns, opened)
+            if self._snapshot is before:  # else another thread saw more meanwhile
+                self._snapshot = after
+                return
+        self._load()
 
     def _load(self) -> _Snapshot:
         for attempt in range(RELISTS):
+            number = next(self._looks)
             after, complete = self._look()
             if complete:
                 break
             # One was removed after the listing: what replaced it may be newer too.  Or the listing of a
             # network file system stays behind for a while.
             time.sleep(0.001 * attempt**3)
+        after.look = number
+        # A thread that began to look later may be done already: what it saw is not taken back.
+        now = self._snapshot
+        if now is not None and now.look > number:
+            return now
         self._snapshot = after
         return after
 

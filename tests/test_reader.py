@@ -227,6 +227,41 @@ def test_a_thread_with_an_older_snapshot_is_not_disturbed_by_a_newer_one(tmp_pat
     assert old.find("b") is None or old.find("b") == new.find("b")
 
 
+@pytest.mark.parametrize("how", ["refreshes", "commits"])
+def test_what_one_thread_saw_is_not_taken_back_by_another_that_looked_earlier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The one that looked earlier is held up between its look at the disk and the end of its refresh or commit."""
+    store = fill(tmp_path, ["a"])
+    reader = open_reader(tmp_path)
+    reader.refresh()
+    looked, go_on = threading.Event(), threading.Event()
+    held = {"refreshes": "_look", "commits": "_open_all"}[how]
+    whole = getattr(Reader, held)
+
+    def hold_up(self: Reader, *arguments: Any) -> Any:
+        found = whole(self, *arguments)
+        if threading.current_thread() is early and not looked.is_set():
+            looked.set()
+            assert go_on.wait(60)
+        return found
+
+    store.put_many(KEY, ["b"], batch(["b"]), recipe=RECIPE)
+    name = segment_dirs(tmp_path)[-1].name
+    early = threading.Thread(
+        target=(lambda: reader.refresh(force=True)) if how == "refreshes" else lambda: reader.see(name)
+    )
+    monkeypatch.setattr(Reader, held, hold_up)
+    early.start()
+    assert looked.wait(60)
+    store.put_many(KEY, ["c"], batch(["c"]), recipe=RECIPE)
+    reader.refresh(force=True)
+    assert len(reader) == 3
+    go_on.set()
+    early.join()
+    assert len(reader) == 3
+
+
 def test_threads_that_refresh_while_another_writes_never_read_another_samples_row(tmp_path: Path) -> None:
     store = fill(tmp_path, ["0"])
     reader = open_reader(tmp_path)
