@@ -118,7 +118,8 @@ def test_a_dataset_folder_or_a_feature_folder_is_a_tree_too(small: Path) -> None
     for path in (small, small / "mer2023", small / "mer2023" / FRAME):
         assert [str(f.key) for f in scan_tree(path, Findings()).folders] == [TEMPLATES[FRAME]]
     (small / "mer2023").rename(small / "mine")
-    with pytest.raises(LegacyTreeError, match=r"if it is your own: fstore import \S+/mine --dataset mine"):
+    said = r"'mine' is none of the datasets .* by one of your own: fstore import \S+/mine --dataset NAME$"
+    with pytest.raises(LegacyTreeError, match=said):
         scan_tree(small / "mine", Findings())
     assert [str(f.key) for f in scan_tree(small / "mine", Findings(), "my_own").folders] == [
         "my_own/frame/CLIP_VIT_LARGE/emotion_peak/8"

@@ -41,14 +41,25 @@ def what_folder(path: Path) -> str:
 
 
 def what_dataset(root: Path, path: Path) -> str:
-    """What to do about a folder with features whose name is no known dataset; `path` is `root` or lies in it."""
+    """What to do about a folder of a tree `root` that holds features and whose name is no known dataset."""
     name = path.name
-    advice = f"none of the datasets that `fstore datasets` lists; if it is your own: {_command(root, name)}"
-    if _is_part(name):
-        return (
-            advice if (near := nearest_name(name)) is None else f"{advice}; if {near} is meant: {_command(path, near)}"
-        )
-    return f"{name!r} cannot be a dataset in a key: say what it is called: {_command(path, 'NAME')}"
+    if not _is_part(name):
+        return f"{name!r} cannot be a dataset in a key: say what it is called: {_command(path, 'NAME')}"
+    own = f"none of the datasets that `fstore datasets` lists; if it is your own: {_command(root, name)}"
+    return own + _misspelt(path, name)
+
+
+def whose_features(root: Path, above: Path) -> str:
+    """The same where `root` has no level for the dataset, and `above` may have any name."""
+    return (
+        f"{above.name!r} is none of the datasets that `fstore datasets` lists; say whose features these are, by one of "
+        f"those names or by one of your own: {_command(root, 'NAME')}{_misspelt(root, above.name)}"
+    )
+
+
+def _misspelt(tree: Path, name: str) -> str:
+    near = nearest_name(name)
+    return f"; if {near} is meant: {_command(tree, near)}" if near else ""
 
 
 def loose_files(path: Path) -> Iterator[tuple[str, str]]:

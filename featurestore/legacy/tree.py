@@ -12,7 +12,7 @@ from featurestore.datasets import Dataset, resolve_dataset
 from featurestore.errors import InvalidKeyError, LegacyNameError, LegacyTreeError, UnknownDatasetError
 from featurestore.key import FeatureKey, check_part
 from featurestore.legacy.findings import Findings
-from featurestore.legacy.strangers import EXAMPLE, loose_files, shown, what_dataset, what_folder
+from featurestore.legacy.strangers import EXAMPLE, loose_files, shown, what_dataset, what_folder, whose_features
 
 # Output width of the encoders that the old scripts knew, per row.  Source: domain notes 2.1.
 DIMS = {
@@ -172,7 +172,7 @@ def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str 
     declared = _declared(parent if dataset is None else dataset)
     if declared is None and dataset is None:
         above = Path(os.path.abspath(path)).parent
-        raise LegacyTreeError(f"{above}: {what_dataset(tree.root, above)}")
+        raise LegacyTreeError(f"folder {path}: {whose_features(tree.root, above)}")
     try:
         key = FeatureKey.from_legacy(declared.name if declared else str(dataset), name.rpartition("/")[2])
         close = [known for known in DIMS if key.encoder.startswith(known + "_") and key.encoder not in DIMS]
