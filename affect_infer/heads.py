@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from featurestore.errors import InputError
 
 Fusion = Literal["attention", "mean"]
+MATRICES = tuple(f"{head}_proj.weight" for head in ("affectgpt", "audio_llama", "multi_llama", "au_llama"))
 QFORMER_KEYS = ("Qformer", "query_tokens", "position_embedding")
 
 
@@ -47,11 +48,10 @@ class HeadShape:
                 "use a checkpoint trained with video_fusion_type, audio_fusion_type and multi_fusion_type "
                 "'attention' or 'mean'"
             )
-        for name, tensor in tensors.items():
-            if name.endswith("proj.weight") and len(tensor.shape) != 2:
-                raise InputError(
-                    f"{path}: {name} is {tuple(tensor.shape)}, not a matrix; it is no AffectGPT checkpoint"
-                )
+        for name in MATRICES:
+            if name in tensors and len(tensors[name].shape) != 2:
+                shape = tuple(tensors[name].shape)
+                raise InputError(f"{path}: {name} is {shape}, not a matrix; it is no AffectGPT checkpoint")
         try:
             hidden, visual = tensors["affectgpt_proj.weight"].shape
             acoustic = tensors["audio_llama_proj.weight"].shape[1]

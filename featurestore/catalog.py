@@ -147,7 +147,7 @@ class Catalog:
         for fingerprint in stored:
             shelf = self.exact(key, fingerprint)
             origin = shelf.recipe.data.get("origin", "computed")
-            dates = [segment.header["made_with"].get("time", "?") for segment in shelf.reader.segments]
+            dates = [str(segment.header["made_with"].get("time", "?")) for segment in shelf.reader.segments]
             lines.append(f"  {fingerprint[:8]}  {origin}  {len(shelf.reader)} samples  {max(dates, default='?')}")
         return AmbiguousRecipeError(
             f"{key} is stored under {len(stored)} recipes; say which with recipe=, "

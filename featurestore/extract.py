@@ -18,7 +18,7 @@ from featurestore.levels import require_writable
 from featurestore.miss import UNIT, checked, described
 from featurestore.replacement import MAX_SEGMENTS
 from featurestore.samples import Sample
-from featurestore.shelf import Shelf
+from featurestore.shelf import Shelf, reading
 from featurestore.sources import compare
 from featurestore.store import FeatureStore
 
@@ -99,8 +99,9 @@ def plan(
     """
     ids = list(dict.fromkeys(ids))
     shelf = _shelf(store, key)
-    shelf.reader.refresh()
-    stale = set(stale_ids(shelf, samples, set(ids))) if samples is not None else set()
+    with reading(key):
+        shelf.reader.refresh()
+        stale = set(stale_ids(shelf, samples, set(ids))) if samples is not None else set()
     stored, todo, failed = [], [], {}
     records = shelf.failures.all()
     for id in ids:
@@ -284,7 +285,7 @@ class _Work:
 
 def stale_ids(shelf: Shelf, samples: Mapping[str, Sample], ids: set[str]) -> Iterator[str]:
     """Stored samples whose media are not those that were read: by size and mtime, and if those differ by digest."""
-    for line, _, _ in shelf.reader.rows():
+    for line in shelf.lines():
         sample = samples.get(line["id"]) if line["id"] in ids else None
         if sample is not None and compare(line.get("provenance") or {}, sample.paths()) == "changed":
             yield line["id"]

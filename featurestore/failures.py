@@ -16,6 +16,9 @@ import google_crc32c
 
 from featurestore.errors import StoreError
 from featurestore.features import Failure
+from featurestore.given import parse_json, read_given
+
+RECORD_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class FailureRecord:
         for source in self.sources:
             try:
                 now = os.stat(source.get("path", ""))
-            except OSError:
+            except (OSError, ValueError):
                 continue  # gone or out of reach: no reason to think that it works now
             if (now.st_size, now.st_mtime_ns) != (source.get("size"), source.get("mtime_ns")):
                 return True
@@ -114,13 +117,15 @@ class Failures:
 
     def read(self, path: Path) -> FailureRecord:
         """The record in a file.  Raises ValueError or OSError where it is damaged or that of another sample."""
-        document = json.loads(path.read_bytes())
+        document = parse_json(read_given(path, RECORD_BYTES))
         try:
             if document["crc32c"] != _checksum(document["record"]):
                 raise ValueError("it fails its checksum")
             record = FailureRecord(**document["record"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no record: {error!r}") from None
+        if not _well_formed(record):
+            raise ValueError("a field of it is of another type than that of a record")
         if path != self._path(record.id) or record.recipe != self.recipe:
             raise ValueError("it is that of another sample or recipe")
         return record
@@ -135,6 +140,17 @@ class Failures:
         from featurestore.reader import id_digest  # numpy, which listing commands do not need
 
         return self.folder / f"{id_digest(id).hex()}.json"
+
+
+def _well_formed(record: FailureRecord) -> bool:
+    texts = (record.id, record.reason, record.message, record.recipe, record.time)
+    sources = record.sources
+    return (
+        all(type(text) is str for text in texts)
+        and type(record.attempts) is int
+        and type(sources) is list
+        and all(type(source) is dict and type(source.get("path", "")) is str for source in sources)
+    )
 
 
 def _checksum(body: Mapping[str, Any]) -> int:

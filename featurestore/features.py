@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from featurestore.errors import SampleError, ValuesError
-from featurestore.key import FeatureKey
+from featurestore.key import FeatureKey, check_id
 from featurestore.recipe import Recipe
 
 if TYPE_CHECKING:  # numpy costs more than the whole of `import featurestore`
@@ -77,6 +77,8 @@ def gathered(
     for name, column in columns.items():
         if column is not None and len(column) != len(ids):
             raise ValuesError(f"{len(ids)} ids, but {len(column)} {name}")
+    for id in ids:
+        check_id(id)
     for id, count in Counter(ids).most_common(1):
         if count > 1:
             raise ValuesError(f"ids are not unique: {id!r} is given {count} times")

@@ -25,6 +25,7 @@ import logging
 import mmap
 import os
 import re
+import stat
 import time
 import warnings
 import weakref
@@ -41,6 +42,7 @@ except ImportError:  # pragma: no cover - exercised by the test that copies this
     crc32c = None
 
 FORMAT = 1
+DTYPES = {"float16": "<f2", "float32": "<f4"}
 SEAL_MARK = b'"seal":"'
 SEAL_SIZE = 64
 # One record of the fixed part of `rows`: which id, where its line begins, and what both must hash to.
@@ -51,6 +53,8 @@ DICT_ROWS = 200_000  # above this a sorted numpy table: 24 bytes a row instead o
 OPEN_SEGMENTS = 256  # descriptors and maps kept per process
 SETTLED_S = 2.0  # a directory that changed this recently may change again within one clock tick
 OLD_S = 2 * 86_400  # by clocks of two machines that may be a day apart
+ROW_BYTES = 256 << 20  # of one sample: 30 kB on disk may claim to be any number
+HEADER_BYTES = 64 << 20  # a million names of replaced segments
 RELISTS = 5  # before going on with a listing that names what is not there
 NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "9p", "fuse", "afs")
 GONE = (errno.ENOENT, errno.ESTALE)
@@ -92,6 +96,14 @@ def seal_of(document: bytes) -> Tuple[bytes, bytes]:
     found = document[at : at + SEAL_SIZE]
     blank = document[:at] + b"0" * SEAL_SIZE + document[at + SEAL_SIZE :]
     return found, hashlib.blake2b(blank, digest_size=SEAL_SIZE // 2).hexdigest().encode()
+
+
+def _parsed(text: bytes) -> Any:
+    """What JSON says.  Raises ValueError, also for what is nested more deeply than Python can follow."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 class _Descriptor:
@@ -276,12 +288,16 @@ class Segment:
         """The lines of all rows in order, each checked."""
         return (line for _, line in self.numbered_lines())
 
-    def numbered_lines(self, leave_out: Container[int] = ()) -> Iterator[Tuple[int, Dict[str, Any]]]:
-        """(row, line) of all rows in order but some, each checked."""
+    def numbered_lines(
+        self, leave_out: Container[int] = (), bad: Optional[List[BadRowError]] = None
+    ) -> Iterator[Tuple[int, Dict[str, Any]]]:
+        """(row, line) of all rows in order but some, each checked.  Errors go into `bad`, or end it without."""
         for start in range(0, self.n, 4096):
-            yield from self._lines(start, min(start + 4096, self.n), leave_out)
+            yield from self._lines(start, min(start + 4096, self.n), leave_out, bad)
 
-    def _lines(self, start: int, stop: int, leave_out: Container[int] = ()) -> Iterator[Tuple[int, Dict[str, Any]]]:
+    def _lines(
+        self, start: int, stop: int, leave_out: Container[int] = (), bad: Optional[List[BadRowError]] = None
+    ) -> Iterator[Tuple[int, Dict[str, Any]]]:
         descriptor = _Descriptor(os.path.join(self.path, "rows"))
         whole = stop == self.n
         size = (stop - start + (not whole)) * RECORD.itemsize
@@ -291,18 +307,35 @@ class Segment:
         records = np.frombuffer(raw, RECORD)
         offsets = [int(offset) for offset in records["line"]] + ([self.header["rows"]["bytes"]] if whole else [])
         if not 0 <= offsets[0] <= offsets[-1] <= self.header["rows"]["bytes"]:
-            raise BadRowError(self, start, "its line in `rows` is not where the table says")
+            raise BadRowError(self, None, "a line in `rows` is not where the table says")
         text = os.pread(descriptor.number, offsets[-1] - offsets[0], offsets[0])
         for i in range(stop - start):
             if start + i in leave_out:
                 continue
             line = text[offsets[i] - offsets[0] : offsets[i + 1] - offsets[0]]
-            if crc32c is not None and crc32c(line) != records["line_crc"][i]:
-                raise BadRowError(self, start + i, "its line in `rows` fails its checksum")
-            document = json.loads(line)
-            if int.from_bytes(id_digest(document["id"])[:8], "big") != records["hi"][i]:
-                raise BadRowError(self, start + i, "its line in `rows` is that of another sample")
-            yield start + i, document
+            try:
+                document = self._document(start + i, line, records[i])
+            except BadRowError as error:
+                if bad is None:
+                    raise
+                bad.append(error)
+            else:
+                yield start + i, document
+
+    def _document(self, row: int, line: bytes, record: Any) -> Dict[str, Any]:
+        if crc32c is not None and crc32c(line) != record["line_crc"]:
+            raise BadRowError(self, row, "its line in `rows` fails its checksum")
+        try:
+            document: Dict[str, Any] = _parsed(line)
+            digest = id_digest(document["id"])
+            wrong = _misfit(document, self.shape[0])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            wrong = repr(error)
+        if wrong:
+            raise BadRowError(self, row, f"its line in `rows` is none: {wrong}")
+        if int.from_bytes(digest[:8], "big") != record["hi"]:
+            raise BadRowError(self, row, "its line in `rows` is that of another sample")
+        return document
 
     def records(self) -> Any:
         """The fixed part of `rows`: (n,) of RECORD."""
@@ -326,13 +359,14 @@ def open_segment(path: str, fingerprint: str, key: str) -> Tuple[Segment, Any]:
 
     Raises ValueError or OSError saying what is wrong with it.
     """
+    _require_file(os.path.join(path, "zarr.json"), None)
     with open(os.path.join(path, "zarr.json"), "rb") as file:
         document = file.read()
     found, expected = seal_of(document)
     if found != expected:
         raise ValueError("zarr.json fails its seal")
-    array = json.loads(document)
-    header = array["attributes"]["featurestore"]
+    array = _parsed(document)
+    header = _header_of(array)
     if header["format"] > FORMAT:
         raise UnknownFormatError(
             f"{path} is format {header['format']}, this version reads up to {FORMAT}: upgrade featurestore"
@@ -340,21 +374,96 @@ def open_segment(path: str, fingerprint: str, key: str) -> Tuple[Segment, Any]:
     for name, mine in (("fingerprint", fingerprint), ("key", key), ("name", os.path.basename(path))):
         if header[name] != mine:
             raise ValueError(f"{name} is {header[name]!r}, not {mine!r}: the segment was moved here from elsewhere")
-    shape = tuple(array["shape"])
+    shape = _shape_of(array, header)
     if str(shape[1]) != key.rsplit("/", 1)[1] and not key.endswith("/all"):
         raise ValueError(f"rows have {shape[1]} frames, not those of the key")
     rows_path = os.path.join(path, "rows")
-    if os.stat(rows_path).st_size != header["rows"]["bytes"]:
-        raise ValueError("size of `rows` differs from the one committed")
-    if shape[0] and os.stat(os.path.join(path, "c.0.0.0")).st_size != header["shard"]["bytes"]:
-        raise ValueError("size of `c.0.0.0` differs from the one committed")
+    _require_file(rows_path, header["rows"]["bytes"])
+    if shape[0]:
+        _require_file(os.path.join(path, "c.0.0.0"), header["shard"]["bytes"])
     with open(rows_path, "rb") as file:
         table = file.read(shape[0] * RECORD.itemsize)
     if hashlib.blake2b(table, digest_size=32).hexdigest() != header["rows"]["table_blake2b"]:
         raise ValueError("the table in `rows` fails its digest")
     records = np.frombuffer(table, RECORD)
-    dtype = {"float16": "<f2", "float32": "<f4"}[array["data_type"]]
-    return Segment(path, header, shape, dtype, records["crc"].astype(np.uint32)), records
+    # Each line behind the one before: thousands that begin where the first does would be read for ever.
+    places = records["line"]
+    if shape[0] and not (
+        shape[0] * RECORD.itemsize <= places[0]
+        and (places[1:] > places[:-1]).all()
+        and places[-1] < header["rows"]["bytes"]
+    ):
+        raise ValueError("the lines in `rows` are not one behind the other")
+    return Segment(path, header, shape, DTYPES[array["data_type"]], records["crc"].astype(np.uint32)), records
+
+
+def _require_file(path: str, size: Optional[int]) -> None:
+    """ValueError where it is no file, or not of the size that was committed; a pipe would be waited for."""
+    status = os.stat(path)
+    name = os.path.basename(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"`{name}` is no file")
+    if status.st_size > HEADER_BYTES if size is None else status.st_size != size:
+        raise ValueError(f"size of `{name}` differs from the one committed")
+
+
+def _header_of(array: Any) -> Dict[str, Any]:
+    """The segment's own description in its zarr.json, of which only the format is known to be right.
+
+    Raises ValueError for a document of anything else.
+    """
+    try:
+        header: Dict[str, Any] = array["attributes"]["featurestore"]
+        if type(header["format"]) is int:
+            return header
+    except (LookupError, TypeError):
+        pass
+    raise ValueError("zarr.json is not that of a segment")
+
+
+def _shape_of(array: Dict[str, Any], header: Dict[str, Any]) -> Tuple[int, int, int]:
+    """(n, n_frames, dim), once all that readers rely on was found to be what the format says.
+
+    A seal proves that nothing changed since, not that a store wrote it.  Raises ValueError.
+    """
+    try:
+        shape, shard, rows = array["shape"], header["shard"]["bytes"], header["rows"]["bytes"]
+        n, n_frames, dim = shape
+        codec, replaces, made_with = header["codec"], header["replaces"], header["made_with"]
+        payload = n_frames * dim * (4 if DTYPES[array["data_type"]] == "<f4" else 2)
+        numbers = all(type(number) is int and 0 <= number < 1 << 62 for number in (*shape, shard, rows))
+        texts = type(replaces) is list and all(type(name) is str for name in replaces) and type(made_with) is dict
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"zarr.json is not that of a segment: {error!r}") from None
+    if not numbers or not texts or codec not in (None, "zstd"):
+        raise ValueError("zarr.json is not that of a segment, or its codec is not known")
+    if payload > ROW_BYTES:
+        raise ValueError(f"rows are {payload} bytes each, and more than {ROW_BYTES} are not read")
+    index = n * CHUNK_INDEX.itemsize + 4 if n else 0
+    if rows < n * RECORD.itemsize or (shard != n * (payload + 4) + index if codec is None else shard < index):
+        raise ValueError(f"{n} rows do not fit into the files of these sizes")
+    return n, n_frames, dim
+
+
+def _misfit(line: Dict[str, Any], n_frames: int) -> str:
+    """What a line holds that no line may hold; empty where there is nothing."""
+    frames, seconds = line.get("frame_indices"), line.get("timestamps_s")
+    if frames is not None:
+        whole = type(frames) is list and len(frames) == n_frames and all(type(frame) is int for frame in frames)
+        if not whole or (n_frames and not -(1 << 63) <= min(frames) <= max(frames) < 1 << 63):
+            return f"frame_indices are not {n_frames} whole numbers"
+    if seconds is not None:
+        numbers = type(seconds) is list and len(seconds) == n_frames and all(type(s) in (int, float) for s in seconds)
+        if not numbers or not all(-1e300 < second < 1e300 for second in seconds):
+            return f"timestamps_s are not {n_frames} numbers"
+    provenance = line.get("provenance")
+    if provenance is None:
+        return ""
+    if type(provenance) is not dict:
+        return "provenance is not an object"
+    sources = provenance.get("sources", [])
+    named = type(sources) is list and all(type(one) is dict and type(one.get("path")) is str for one in sources)
+    return "" if named else "sources are not a list of objects with a path"
 
 
 def names_replaced(path: str) -> Set[str]:
@@ -365,9 +474,10 @@ def names_replaced(path: str) -> Set[str]:
     found: Set[bytes] = set()
     for name, begin, end in (("replaces", b"", b"\0"), ("zarr.json", b'"replaces":[', b"]")):
         try:
+            _require_file(os.path.join(path, name), None)
             with open(os.path.join(path, name), "rb") as file:
                 found.update(SEGMENT_NAME.findall(_between(file.read(), begin, end)))
-        except OSError:
+        except (OSError, ValueError):
             pass  # the other one may be there
     return {name.decode() for name in found}
 
@@ -514,15 +624,20 @@ class Reader:
         first = (self._snapshot or self._load()).first
         return (first.shape, first.dtype) if first is not None else None
 
-    def rows(self, of: Optional[Sequence[Segment]] = None) -> Iterator[Tuple[Dict[str, Any], Segment, int]]:
-        """(line, segment, row) of every sample, or of those in some segments; line["id"] is the sample's."""
+    def rows(
+        self, of: Optional[Sequence[Segment]] = None, bad: Optional[List[BadRowError]] = None
+    ) -> Iterator[Tuple[Dict[str, Any], Segment, int]]:
+        """(line, segment, row) of every sample, or of those in some segments; line["id"] is the sample's.
+
+        Rows whose line is damaged are left out and put into `bad`; without it the first one raises BadRowError.
+        """
         snapshot = self._snapshot or self._load()
         all_count = sum(segment.n for segment in snapshot.segments) == snapshot.count()
         wanted = None if of is None else set(of)
         for number, segment in enumerate(snapshot.segments):
             if wanted is not None and segment not in wanted:
                 continue
-            for row, line in segment.numbered_lines(self._bad_rows.get(segment.name, ())):
+            for row, line in segment.numbered_lines(self._bad_rows.get(segment.name, ()), bad):
                 if all_count or snapshot.at(id_digest(line["id"])) == (number << 32 | row):
                     yield line, segment, row
 
@@ -530,11 +645,17 @@ class Reader:
         """Sorted by code point."""
         tries = 0
         while True:
+            bad: List[BadRowError] = []
             try:
-                return sorted(line["id"] for line, _, _ in self.rows())
+                found = sorted(line["id"] for line, _, _ in self.rows(bad=bad))
             except (OSError, BadRowError) as error:
                 tries += 1
                 self.recover(error, tries > RELISTS)  # a look at every file takes long enough for more to go
+                continue
+            if not bad:
+                return found
+            # All at once: looking again after each would take the square of their number.
+            self.leave_out(bad)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -615,16 +736,9 @@ class Reader:
         `again` says that it was done before in the same call.
         """
         if isinstance(error, BadRowError):
-            name = error.segment.name
-            if error.row is None:
-                self._skip(name, str(error))
-            else:
-                bad = self._bad_rows.setdefault(name, set())
-                if error.row not in bad:
-                    logger.warning("%s; its sample counts as missing; run `fstore verify --full`", error)
-                bad.add(error.row)
-                self.problems[name] = str(error)
-        elif isinstance(error, OSError) and error.errno in GONE and not again:
+            self.leave_out([error])
+            return
+        if isinstance(error, OSError) and error.errno in GONE and not again:
             for segment in self.segments:
                 segment.close()
         else:
@@ -633,6 +747,24 @@ class Reader:
             if not isinstance(error, FileNotFoundError) or not os.path.isdir(path):
                 raise error
             self._skip(os.path.basename(path), f"{file} is missing")
+        self._load()
+
+    def leave_out(self, errors: Sequence[BadRowError]) -> None:
+        """From now on their rows, or whole segments, count as missing."""
+        fresh = []
+        for error in errors:
+            name = error.segment.name
+            if error.row is None:
+                self._skip(name, str(error))
+            else:
+                bad = self._bad_rows.setdefault(name, set())
+                if error.row not in bad:
+                    fresh.append(error)
+                bad.add(error.row)
+                self.problems[name] = str(error)
+        if fresh:
+            more = f" and {len(fresh) - 1} more rows" if len(fresh) > 1 else ""
+            logger.warning("%s%s; the sample counts as missing; run `fstore verify --full`", fresh[0], more)
         self._load()
 
     # -- looking at the disk -------------------------------------------------------------------

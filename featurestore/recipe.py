@@ -9,6 +9,8 @@ from typing import Any
 
 from featurestore.errors import RecipeError
 
+MAX_DEPTH = 64  # of objects in objects; Python follows about a thousand
+
 
 class Recipe:
     """An immutable JSON object; two recipes are equal when their canonical JSON is.
@@ -20,7 +22,7 @@ class Recipe:
     '9756228ba4896123'
 
     Raises RecipeError for anything that does not survive JSON unchanged: other types, keys that
-    are not strings, NaN, infinities.
+    are not strings, NaN, infinities, objects nested more than 64 deep.
     """
 
     __slots__ = ("canonical", "fingerprint")
@@ -67,15 +69,17 @@ class Recipe:
         return type(self), (self.data,)
 
 
-def _plain(value: Any, where: str) -> Any:
+def _plain(value: Any, where: str, depth: int = 0) -> Any:
     """JSON types only.  json.dumps alone would turn the key 1 into "1" and a subclass into its base."""
+    if depth > MAX_DEPTH:
+        raise RecipeError(f"a recipe is nested {MAX_DEPTH} deep at most: {where[:80]}... is deeper")
     if isinstance(value, Mapping):
         for key in value:
             if type(key) is not str:
                 raise RecipeError(f"{where} has the key {key!r}; keys must be strings")
-        return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {key: _plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [_plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
     if value is None or type(value) in (str, bool, int):
         return value
     if type(value) is float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import InvalidIdError, ManifestError
+from featurestore.given import parse_json, read_given
 from featurestore.key import check_id
 
 
@@ -45,6 +45,7 @@ class Sample:
 Source = Mapping[str, Sample]
 """The samples of one dataset by id; a dict is one."""
 
+MAX_BYTES = 256 << 20  # a line for each of a million samples
 COLUMNS = tuple(field.name for field in fields(Sample))
 PATHS = ("video", "face", "audio", "au_json", "au_csv")
 
@@ -78,9 +79,9 @@ def read_manifest(path: str | Path) -> dict[str, Sample]:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_given(path, MAX_BYTES)
     except OSError as error:
-        raise ManifestError(f"manifest {path} cannot be read: {error.strerror}") from error
+        raise ManifestError(f"manifest {path} cannot be read: {error.strerror}; look at the path") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -119,8 +120,8 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         where = f"{path}, line {line}"
         try:
-            pairs = json.loads(content, object_pairs_hook=_Pairs)
-        except (ValueError, RecursionError) as error:
+            pairs = parse_json(content, object_pairs_hook=_Pairs)
+        except ValueError as error:
             raise ManifestError(f"{where}: not JSON: {error}") from error
         if not isinstance(pairs, _Pairs):
             raise ManifestError(f'{where}: not a JSON object such as {{"id": "a", "video": "a.mp4"}}')

@@ -94,6 +94,18 @@ class Shelf:
         with reading(id):
             return self.reader.line(id)
 
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """What is kept beside the values of each sample.
+
+        Where that is damaged nobody knows whose it is: the sample is left out, and counts as missing from then on.
+        """
+        bad: list[BadRowError] = []
+        with reading(self.key):
+            for line, _, _ in self.reader.rows(bad=bad):
+                yield line
+            if bad:
+                self.reader.leave_out(bad)
+
     def put(
         self,
         features: Mapping[str, Features],
@@ -270,7 +282,8 @@ def check_form(key: FeatureKey, id: str, item: Features) -> None:
         raise ValuesError(f"sample {id!r}: values are {values.shape}, not {expected} as {key} says")
     if values.nbytes > ROW_BYTES:
         raise ValuesError(
-            f"sample {id!r}: values are {values.nbytes} bytes, and a sample may have {ROW_BYTES}; store fewer frames of it"
+            f"sample {id!r}: values are {values.nbytes} bytes, and a sample may have {ROW_BYTES}; "
+            "store fewer frames of it"
         )
     for name, dtype in (("frame_indices", np.int64), ("timestamps_s", np.float64)):
         column = getattr(item, name)

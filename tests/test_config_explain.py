@@ -341,7 +341,7 @@ def test_mistakes_are_errors_with_the_nearest_right_key(tmp_path: Path, old: str
         ("a: 2001-99-99", "cannot be read as YAML"),
         ("\ttab: x", "line 1"),
         ("a: '\x00'", "cannot be read as YAML"),
-        ("x: " + "y" * (1 << 20), "is larger than 1048576 bytes"),
+        ("x: " + "y" * (1 << 20), "and more than 1048576 are not read"),
     ],
 )
 def test_yaml_that_is_not_plain_data_is_refused(tmp_path: Path, text: str, message: str) -> None:

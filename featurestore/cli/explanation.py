@@ -48,7 +48,7 @@ class Explanation:
         check_id(id)
         found = cls(id, str(shelf.key), shelf.fingerprint, shelf.recipe.data)
         found.failure = shelf.failures.get(id)
-        place = shelf.reader.find(id)
+        (place,) = shelf.places([id])
         if place is None:
             return found
         segment, row = place

@@ -6,7 +6,6 @@ what the documents say; whether they are true is for `fstore verify`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import FormatVersionError
+from featurestore.given import parse_json, read_given
 from featurestore.key import FeatureKey
 
 FORMAT = 1  # that of the reader, which imports numpy
+DOCUMENT_BYTES = 64 << 20  # a million names of replaced segments
 RECORD_SIZE = 32  # of the fixed part of `rows`: 16 bytes of the id's digest come first
 
 
@@ -96,14 +97,16 @@ class _Segment:
 
         FormatVersionError where a later version wrote it, and what it says may mean something else.
         """
-        raw = (folder / "zarr.json").read_bytes()
-        array = json.loads(raw)
+        raw = read_given(folder / "zarr.json", DOCUMENT_BYTES)
+        array = parse_json(raw)
         own = _own(array, folder)
         n, n_frames, dim = map(int, array["shape"])
         sizes = {"rows": int(own["rows"]["bytes"])} | ({"c.0.0.0": int(own["shard"]["bytes"])} if n else {})
         for name, size in sizes.items():
             if os.stat(folder / name).st_size != size:
                 raise ValueError(f"size of {name} differs from the one committed")
+        if not 0 <= n * RECORD_SIZE <= sizes["rows"]:
+            raise ValueError(f"{n} rows do not fit into `rows`")
         made_with = {str(name): str(value) for name, value in dict(own["made_with"]).items()}
         size = len(raw) + sum(sizes.values())
         return cls(n, (n_frames, dim), str(array["data_type"]), size, list(map(str, own["replaces"])), made_with)
@@ -119,7 +122,7 @@ def _holding(root: Path, key: FeatureKey, folder: Path) -> Holding:
             holding.damaged += os.path.isdir(folder / "segments" / name)  # else it was removed after the listing
         except FormatVersionError:
             raise
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             holding.damaged += 1
     replaced = {other for segment in segments.values() for other in segment.replaces}
     counted = []
@@ -159,7 +162,7 @@ def _distinct(counted: list[tuple[Path, int]]) -> int:
 
 def _recipe(folder: Path) -> dict[str, Any] | None:
     try:
-        recipe = _own(json.loads((folder / "zarr.json").read_bytes()), folder)["recipe"]
+        recipe = _own(parse_json(read_given(folder / "zarr.json", DOCUMENT_BYTES)), folder)["recipe"]
         return recipe if isinstance(recipe, dict) else None
     except FormatVersionError:
         raise

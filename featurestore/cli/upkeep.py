@@ -34,13 +34,15 @@ def compact(key: str, store: Path, codec: str | None, as_json: bool) -> None:
     that have them open; `fstore gc` frees their space after that. Compression saves about a tenth of
     real features and makes reads several times slower.
     """
+    from featurestore.shelf import reading
     from featurestore.store import FeatureStore
 
     parsed, prefix = read_key(key, store)
     shelf = FeatureStore(store).shelf(parsed, recipe=prefix)
     if shelf is None:
         raise nothing_stored(parsed, store)
-    before = len(shelf.reader.segments)
+    with reading(parsed):
+        before = len(shelf.reader.segments)
     merged = shelf.compact(codec)
     after = len(shelf.reader.segments)
     if as_json:
@@ -87,8 +89,9 @@ def _remove_samples(
     if shelf is None:
         raise nothing_stored(key, store)
     where = f"{key}@{shelf.fingerprint[:8]}"
-    present = [id for id in ids if id in shelf.reader]
-    absent = [id for id in ids if id not in shelf.reader]
+    stored = dict(zip(ids, shelf.places(ids), strict=True))
+    present = [id for id in ids if stored[id] is not None]
+    absent = [id for id in ids if stored[id] is None]
     if present:
         _confirm(ctx, [f"{where}: {id}" for id in present], counted(len(present), "sample"), yes)
         shelf.delete(present)

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from featurestore.errors import ConfigError, UnknownDatasetError
+from featurestore.given import read_given
 from featurestore.key import check_part
+
+MAX_BYTES = 1 << 20
 
 LabelKind = Literal["class", "valence", "openset"]
 FaceLayout = Literal["flat", "nested"]
@@ -233,9 +236,13 @@ def read_declaration(path: str | Path) -> Dataset:
     """The dataset that a TOML file of the user's own declares.  ConfigError where it cannot be read."""
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"dataset declaration {path} cannot be read: {error}") from error
+        data = tomllib.loads(read_given(path, MAX_BYTES).decode())
+    # ValueError: not UTF-8, not TOML, or a date that is none.
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"dataset declaration {path} cannot be read: {why}") from error
+    except RecursionError as error:
+        raise ConfigError(f"dataset declaration {path} cannot be read: it is nested too deeply") from error
     return parse_declaration(data, str(path), path)
 
 

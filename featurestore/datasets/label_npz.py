@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import ManifestError
+from featurestore.given import read_given
 
 MAX_MEMBER_BYTES = 256 << 20  # 31,327 labels with their text are about 10 MB
 MAX_RATIO = 400  # deflate reaches about 1,000 on zeros; pickled dicts of names stay below 30
@@ -134,7 +135,7 @@ def read_label_array(path: str | Path, name: str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_given(path, MAX_MEMBER_BYTES))) as archive:
             raw = _member(archive, path, name)
         value = _unpickle(raw)
     except ManifestError:

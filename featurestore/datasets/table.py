@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from featurestore.errors import ManifestError
+from featurestore.given import read_given
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 64 << 20
 
 
 def read_columns(path: str | Path, name: str, column: str) -> Iterator[tuple[str, str]]:
@@ -19,20 +21,22 @@ def read_columns(path: str | Path, name: str, column: str) -> Iterator[tuple[str
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ManifestError(f"{path} has more than {MAX_BYTES} bytes, which no list of samples has")
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.reader(stream, strict=True)
-            header = next(rows, [])
-            for wanted in (name, column):
-                if wanted not in header:
-                    raise ManifestError(f"{path} has no column {wanted!r}; it has {', '.join(header) or 'no header'}")
-            at, text = header.index(name), header.index(column)
-            for row in rows:
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise ManifestError(f"{path}, line {rows.line_num}: {len(row)} fields, not {len(header)}")
-                yield row[at], row[text]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{path} cannot be read: {error}") from error
+        stream = io.StringIO(read_given(path, MAX_BYTES).decode("utf-8-sig"), newline="")
+        rows = csv.reader(stream, strict=True)
+        header = next(rows, [])
+        for wanted in (name, column):
+            if wanted not in header:
+                raise ManifestError(f"{path} has no column {wanted!r}; it has {', '.join(header) or 'no header'}")
+        at, text = header.index(name), header.index(column)
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise ManifestError(f"{path}, line {rows.line_num}: {len(row)} fields, not {len(header)}")
+            yield row[at], row[text]
+    # ValueError: a name of a file with a NUL in it, and text that is not UTF-8.
+    except (OSError, ValueError, csv.Error) as error:
+        if isinstance(error, ManifestError):
+            raise
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ManifestError(f"{path} cannot be read: {why}; mend the file, or its name in the declaration") from error

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.encoders.device import full_precision, usable_device
+from featurestore.encoders.likeness import require_like
 from featurestore.encoders.notes import recall, remember, remembered
 from featurestore.encoders.tensors import Tensors, digest, read_tensors
 from featurestore.encoders.weights import (
@@ -23,7 +24,7 @@ from featurestore.encoders.weights import (
     missing_package,
     random_identity,
 )
-from featurestore.errors import ConfigError, InputError, WeightsNotFoundError
+from featurestore.errors import ConfigError, FeatureStoreError, InputError, WeightsNotFoundError
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,21 @@ class FrozenNetwork(ABC):
         except WeightsNotFoundError:
             note = self._last_seen()
             return note["description"] if note else self.known()
-        return self.described_by(source) if isinstance(source, Checkpoint) else self.known()
+        return self._described_by(source) if isinstance(source, Checkpoint) else self.known()
+
+    def _described_by(self, source: Checkpoint) -> dict[str, Any]:
+        try:
+            described = self.described_by(source)
+        except FeatureStoreError:
+            raise
+        # Config files of somebody else: any part may be missing or of another type.
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise ConfigError(
+                f"{self.name}: config files in {source.folder} are not those of such a network "
+                f"({type(error).__name__}: {error}); fetch them again"
+            ) from error
+        require_like(described, self.known(), str(source.folder))
+        return described
 
     def config(self) -> dict[str, Any]:
         """The description and the dtype that the network computes in."""
@@ -146,7 +161,7 @@ class FrozenNetwork(ABC):
             source.files,
             lambda: digest(self.select(read_tensors(source.files))),
         )
-        seen = json.dumps({"digest": value, "description": self.described_by(source)}, sort_keys=True)
+        seen = json.dumps({"digest": value, "description": self._described_by(source)}, sort_keys=True)
         remember(f"last seen by {self._kind}", self._places[1 if source.revision else 0], seen)
         return {"digest": value}
 

@@ -15,6 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from featurestore.given import parse_json, read_given
+
+NOTE_BYTES = 16 << 20
 # A file may change twice within one tick of its clock, so one that has just been written is not trusted to stay.
 SETTLED_NS = 2_000_000_000
 
@@ -53,7 +56,7 @@ def _note(kind: str, subject: str) -> Path:
 
 def _read_note(path: Path) -> dict[str, Any] | None:
     try:
-        note = json.loads(path.read_bytes())
+        note = parse_json(read_given(path, NOTE_BYTES))
     except (OSError, ValueError):
         return None
     return note if isinstance(note, dict) and {"stamp", "value"} <= note.keys() else None

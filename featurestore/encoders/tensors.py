@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import InputError
+from featurestore.given import parse_json, require_file
 
 Array = NDArray[np.float32]
 Tensors = Mapping[str, Array]
@@ -104,7 +105,11 @@ class Renamed(Mapping[str, Array]):
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header without its metadata, and where the data begin."""
-    size = path.stat().st_size
+    try:
+        require_file(path)
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"weights {path} cannot be read: {error.strerror}; fetch the file again") from error
     with open(path, "rb") as file:
         if file.read(19) == b"version https://git":
             raise InputError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its repository")
@@ -113,9 +118,9 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         if size < 8 or not 2 <= length <= min(size - 8, _HEADER_LIMIT):
             raise InputError(f"{path} is no safetensors file, or is truncated ({size} bytes); fetch the file again")
         try:
-            header: dict[str, Any] = json.loads(file.read(length))
+            header: dict[str, Any] = parse_json(file.read(length))
             header.pop("__metadata__", None)
-            last = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            last = max((_end_of(name, entry) for name, entry in header.items()), default=0)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path} has a header that is not safetensors' ({error}); fetch the file again") from None
     if size != 8 + length + last:
@@ -123,21 +128,70 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _read_pickle(path: Path) -> dict[str, Array]:
+def _end_of(name: str, entry: Any) -> int:
+    """Where the data of one tensor end.  Raises ValueError, TypeError or KeyError for what is no entry of a header."""
+    begin, end = entry["data_offsets"]
+    shape = entry["shape"]
+    numbers = (begin, end, *shape)
+    if type(entry["dtype"]) is not str or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(f"tensor {name!r} is {entry!r}")
+    if begin > end:
+        raise ValueError(f"tensor {name!r} ends before it begins")
+    name.encode()  # half of a surrogate pair would be found when the digest is taken
+    return int(end)
+
+
+def load_plain(path: Path) -> Any:
+    """What a file of torch's holds, of tensors and plain values.  Imports torch; runs nothing of the file.
+
+    Raises InputError for a file that cannot be read or asks for more than that.
+    """
     import torch  # only this format needs it
 
     try:
+        require_file(path)
         # weights_only: a pickle from elsewhere may otherwise run any code.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    # A pickle that torch did not write makes its unpickler raise almost anything.
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            reason = f"it holds more than tensors and plain values, and reading that would run it: {reason}"
         raise InputError(
             f"{path} cannot be read as tensors alone, and nothing else is loaded ({reason}); "
-            f"use the model's .safetensors, or fetch the file again"
+            f"use the model's .safetensors, save its tensors alone, or fetch the file again"
         ) from error
+
+
+def plain_tensors(path: Path, content: Mapping[Any, Any]) -> dict[str, Any]:
+    """The tensors of a dict that `load_plain` read, without gradients.
+
+    Raises InputError for one that has no name or no values of its own, is sparse or quantised, or claims more numbers
+    than the file holds bytes.
+    """
+    import torch  # as above
+
+    size = path.stat().st_size
+    found = {}
+    for name, value in content.items():
+        if not isinstance(value, torch.Tensor):
+            continue
+        form = f"{value.dtype} {tuple(value.shape)}"
+        if not isinstance(name, str):
+            raise InputError(f"{path}: a tensor {form} is named {name!r}, which is no text")
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            raise InputError(f"{path}: tensor {name!r} is {value.layout} {form}, not plain numbers; save it as float32")
+        if value.numel() * value.element_size() > size:
+            raise InputError(f"{path}: tensor {name!r} is {form}, more than the {size} bytes of the file can hold")
+        found[name] = value.detach()
+    return found
+
+
+def _read_pickle(path: Path) -> dict[str, Array]:
+    content = load_plain(path)
     for nested in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(nested), dict):
             content = content[nested]
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
-    return {name: value.float().numpy() for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return {name: value.float().numpy() for name, value in plain_tensors(path, content).items()}

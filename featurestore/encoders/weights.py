@@ -18,12 +18,14 @@ from typing import Any
 
 from featurestore.encoders.notes import remembered
 from featurestore.errors import ConfigError, MissingPackageError, WeightsNotFoundError
+from featurestore.given import parse_json, read_given
 
 # Tried in this order; of one model in several formats, safetensors wins: no torch is needed to read it.
 FILES = (
     "model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
     "model.safetensors.index.json", "pytorch_model.bin", "open_clip_pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
+CONFIG_BYTES = 64 << 20  # an index of shards has a line for each tensor
 SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -51,11 +53,13 @@ class Checkpoint:
     def read_json(self, name: str) -> dict[str, Any]:
         """A config file of the folder, {} if there is none.  Raises ConfigError if it is not a JSON object."""
         try:
-            content = json.loads((self.folder / name).read_bytes())
+            content = parse_json(read_given(self.folder / name, CONFIG_BYTES))
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise ConfigError(f"{self.folder / name} cannot be read: {error.strerror}; fetch the file again") from None
         except ValueError as error:
-            raise ConfigError(f"{self.folder / name} is not JSON: {error}") from None
+            raise ConfigError(f"{self.folder / name} is not JSON: {error}; fetch the file again") from None
         if not isinstance(content, dict):
             raise ConfigError(f"{self.folder / name} is not a JSON object")
         return content
@@ -160,6 +164,9 @@ def _on_disk(path: Path, wanted_by: str, revision: str | None = None) -> Checkpo
         if not name.endswith(".index.json"):
             return Checkpoint(path, (path / name,), revision)
         shards = Checkpoint(path, ()).read_json(name).get("weight_map", {})
+        # A part lies beside its index: any other name could lead anywhere.
+        if not isinstance(shards, dict) or not all(_is_file_name(shard) for shard in shards.values()):
+            raise ConfigError(f"{wanted_by}: weight_map of {path / name} is not {{tensor: name of a file beside it}}")
         files = tuple(path / shard for shard in sorted(set(shards.values())))
         absent = [file.name for file in files if not file.is_file()]
         if absent or not files:
@@ -170,6 +177,10 @@ def _on_disk(path: Path, wanted_by: str, revision: str | None = None) -> Checkpo
         f"{wanted_by}: {path} holds no weights. Looked for {', '.join(FILES)}; "
         f"found {', '.join(present) or 'nothing'}. {HOW_TO_DO_WITHOUT}"
     )
+
+
+def _is_file_name(name: object) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
 def _in_hub_cache(repo: str, revision: str | None, files: tuple[str, ...], wanted_by: str) -> Checkpoint:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featurestore.errors import InvalidIdError, LegacyTreeError
 from featurestore.key import check_id
 from featurestore.legacy.findings import Findings
-from featurestore.legacy.npy import read_npy, read_rows
+from featurestore.legacy.npy import MAX_BYTES, read_npy, read_rows
 from featurestore.legacy.strangers import shown, what_file
 from featurestore.legacy.tree import FeatureFolder
 
@@ -107,6 +107,10 @@ def _fixed(intake: Intake, ids: list[str], findings: Findings) -> Batch:
     folder, dtype, dim = intake.folder, intake.dtype, intake.dim
     assert dtype is not None
     assert isinstance(folder.key.n_frames, int)
+    if folder.key.n_frames * dim * dtype.itemsize > MAX_BYTES:
+        # Only the name of the folder says so: no file that can be read has that many rows.
+        findings.add("shape", folder.name, f"not {folder.key.n_frames} rows as the folder's name says", *ids)
+        return [], []
     values: NDArray[np.generic] = np.empty((len(ids), folder.key.n_frames, dim), dtype)
     shape = values.shape[1:] if folder.file_ndim == 2 else values.shape[2:]
     keep = np.ones(len(ids), bool)

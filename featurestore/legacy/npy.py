@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from featurestore.errors import LegacyTreeError
 
 HEADER_BYTES = 1 << 16  # far beyond any header of a plain array
+MAX_BYTES = 256 << 20  # of one sample, as in a store
 
 
 def read_npy(path: str | Path) -> NDArray[np.generic]:
@@ -25,11 +27,13 @@ def read_npy(path: str | Path) -> NDArray[np.generic]:
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         try:
-            version = npy.read_magic(stream)
+            # No more than this: a header may say that it has four gigabytes.
+            head = io.BytesIO(stream.read(HEADER_BYTES))
+            version = npy.read_magic(head)
             if version == (1, 0):
-                shape, fortran, dtype = npy.read_array_header_1_0(stream)
+                shape, fortran, dtype = npy.read_array_header_1_0(head)
             elif version == (2, 0):
-                shape, fortran, dtype = npy.read_array_header_2_0(stream)
+                shape, fortran, dtype = npy.read_array_header_2_0(head)
             else:
                 raise LegacyTreeError(f"is .npy version {version}, which no plain array needs")
         except LegacyTreeError:
@@ -41,18 +45,19 @@ def read_npy(path: str | Path) -> NDArray[np.generic]:
             raise LegacyTreeError("holds Python objects (a pickle), which are never loaded")
         if dtype.fields or min(shape, default=0) < 0:
             raise LegacyTreeError(f"holds {dtype} {shape}, not a plain array")
-        wanted = stream.tell() + math.prod(shape) * dtype.itemsize
+        wanted = head.tell() + math.prod(shape) * dtype.itemsize
         if size != wanted:
             kind = "half-written" if size < wanted else "followed by something else"
             raise LegacyTreeError(f"is {kind}: {size} bytes, not the {wanted} of {dtype} {shape}")
+        if size > MAX_BYTES:
+            raise LegacyTreeError(f"is too large: {size} bytes, and a sample may have {MAX_BYTES}")
+        stream.seek(head.tell())
         data = np.fromfile(stream, dtype)
     return np.ascontiguousarray(data.reshape(shape, order="F" if fortran else "C"))
 
 
 def npy_header(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
     """What numpy writes in front of a C-contiguous array of this dtype and shape."""
-    import io
-
     stream = io.BytesIO()
     npy.write_array_header_1_0(stream, {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
     return stream.getvalue()

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from featurestore.errors import ConfigError
+from featurestore.given import read_given
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -46,12 +47,10 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file.  ConfigError, with the line, for anything that is not plain data."""
     path = Path(path)
     try:
-        with path.open("rb") as stream:
-            text = stream.read(MAX_BYTES + 1).decode("utf-8-sig")
+        text = read_given(path, MAX_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    if len(text) > MAX_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes, which no settings file is")
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path} cannot be read: {why}") from error
     try:
         data = yaml.load(text, _Loader)  # noqa: S506 - derived from SafeLoader
     except yaml.MarkedYAMLError as error:

@@ -22,6 +22,8 @@ from featurestore.media.source import TOLERANCE_S, file_source
 SAMPLE_RATE_HZ = 16_000
 WINDOW = 2 * SAMPLE_RATE_HZ
 """samples in a window"""
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+_BLOCK = 1 << 20  # samples read at a time
 _UNKNOWN_FORMAT = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT: not sound alone, so perhaps a video
 _UNKNOWN_LENGTH = (0, 0xFFFFFFFF)  # as programs write that cannot seek back to the header
 
@@ -51,6 +53,15 @@ def read_audio(path: str | Path) -> Audio:
     more than two channels (a mix of 5.1 would be a guess).
     """
     path = Path(path)
+    try:
+        return _read_mono(path)
+    except MemoryError as error:
+        failed = MediaError(f"{path} needs more memory than this process may have", path)
+        failed.deterministic = False
+        raise failed from error
+
+
+def _read_mono(path: Path) -> Audio:
     source = file_source(path)
     _check_complete(path, source["size"])
     sound, rate = _read(path)
@@ -59,6 +70,12 @@ def read_audio(path: str | Path) -> Audio:
     if not np.isfinite(sound).all():
         raise MediaError(f"{path} holds samples that are NaN or infinite", path)
     channels = sound.shape[1]
+    if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+        raise MediaError(
+            f"{path} says that it has {rate} samples a second; {MIN_RATE_HZ} to {MAX_RATE_HZ} are read: its header is "
+            "damaged, or it is no sound",
+            path,
+        )
     if channels > 2:
         raise MediaError(f"{path} has {channels} channels; mix it to stereo or mono first, e.g. ffmpeg -ac 1", path)
     sound = _resample(sound, rate)
@@ -85,7 +102,11 @@ def _read(path: Path) -> tuple[NDArray[np.float32], int]:
     try:
         with soundfile.SoundFile(path) as file:
             announced, rate = file.frames, file.samplerate
-            sound = file.read(dtype="float32", always_2d=True)
+            # In blocks: a header may announce any number of samples, and the memory for all would be asked for at once.
+            blocks = [file.read(_BLOCK, "float32", always_2d=True)]
+            while len(blocks[-1]) == _BLOCK:
+                blocks.append(file.read(_BLOCK, "float32", always_2d=True))
+        sound = np.concatenate(blocks)
     except soundfile.LibsndfileError as error:
         if error.code == _UNKNOWN_FORMAT:
             return _read_container(path)

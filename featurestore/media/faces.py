@@ -7,6 +7,7 @@ order of the file here too; the recipe says so.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 
 from featurestore.errors import MediaError, MissingPackageError
 from featurestore.media.source import check_unchanged, file_source
+
+HEADER_BYTES = 1 << 16  # far beyond any header of a plain array
+MAX_PIXELS = 1 << 24  # of a crop; OpenFace makes 112 x 112
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,18 @@ def count_faces(path: str | Path) -> FaceIndex:
     path = Path(path)
     source = file_source(path)
     with open(path, "rb") as file:
-        shape, dtype = _header(path, file)
-        offset = file.tell()
+        # No more than this: a header may say that it has four gigabytes.
+        head = io.BytesIO(file.read(HEADER_BYTES))
+    shape, dtype = _header(path, head)
+    offset = head.tell()
     if shape[:1] == (0,):
         raise MediaError(f"{path} holds no faces: OpenFace found none in the video", path)
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
         raise MediaError(f"{path} holds {dtype} {shape}, not uint8 (T, height, width, 3)", path)
+    if shape[1] * shape[2] > MAX_PIXELS:
+        raise MediaError(
+            f"{path} holds crops of {shape[1]} x {shape[2]}, and more than {MAX_PIXELS} pixels are not read", path
+        )
     expected = offset + int(np.prod(shape, dtype=object))
     if source["size"] != expected:
         raise MediaError(
@@ -99,8 +109,10 @@ def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran_order, dtype = read(file)
-    except ValueError as error:
-        raise MediaError(f"{path} is not a .npy file: {str(error).splitlines()[0]}", path) from error
+    # numpy's parser tokenizes the header and lets what that raises through, so almost anything can come.
+    except Exception as error:
+        why = str(error).strip().split("\n")[0] or type(error).__name__
+        raise MediaError(f"{path} is not a .npy file: {why}", path) from error
     if fortran_order and len(shape) > 1:
         raise MediaError(f"{path} is in Fortran order; save it with np.ascontiguousarray", path)
     return shape, dtype

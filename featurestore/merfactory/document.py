@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,15 @@ def read_json(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return document, file
 
 
-def read_bytes(path: Path, limit: int | None = None) -> tuple[bytes, dict[str, Any]]:
+def read_bytes(path: Path, limit: int) -> tuple[bytes, dict[str, Any]]:
     """(content, {path, size, mtime_ns, sha256}); DescriptionError if there is no such file or it is too large."""
     try:
         # Without O_NONBLOCK a named pipe would wait for a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
             status = os.fstat(opened.fileno())
-            if limit is not None and status.st_size > limit:
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "is not a regular file")
+            if status.st_size > limit:
                 raise DescriptionError(f"{path} has {status.st_size} bytes; more than {limit} are not read", path)
             data = opened.read()
     except OSError as error:

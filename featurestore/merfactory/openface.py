@@ -14,6 +14,7 @@ from typing import Any
 from featurestore.errors import DescriptionError
 from featurestore.merfactory.document import read_bytes
 
+MAX_CSV_BYTES = 128 << 20  # an hour has about 100 MB
 _INTENSITY = re.compile(r"AU[0-9]{2}_r")
 
 
@@ -34,7 +35,7 @@ def strongest(path: Path) -> Strongest:
 
     Raises DescriptionError for a table that is missing, cut off or not OpenFace's, or has no usable row.
     """
-    data, file = read_bytes(path)
+    data, file = read_bytes(path, MAX_CSV_BYTES)
     best: tuple[float, int] | None = None
     last = rows = 0
     for frame, strength in _rows(path, data):

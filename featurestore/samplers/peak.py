@@ -10,7 +10,7 @@ import numpy as np
 
 from featurestore.errors import ConfigError, DescriptionError, SampleError, SamplingError
 from featurestore.merfactory import Peak, peak_of
-from featurestore.merfactory.document import read_bytes
+from featurestore.merfactory.document import MAX_JSON_BYTES, read_bytes
 from featurestore.samplers.frames import count_of, padded
 from featurestore.samples import Sample
 
@@ -152,7 +152,7 @@ def _fork_au_info(sample: Sample) -> tuple[Any, list[dict[str, Any]]]:
     if sample.au_json is None:
         return None, []
     try:
-        data, file = read_bytes(sample.au_json)
+        data, file = read_bytes(sample.au_json, MAX_JSON_BYTES)
     except DescriptionError:
         return None, []
     try:

@@ -11,7 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from featurestore.errors import UnknownRecipeError
-from featurestore.reader import BadRowError, Reader, Segment
+from featurestore.given import read_given
+from featurestore.reader import HEADER_BYTES, BadRowError, Reader, Segment
 from featurestore.segment import REPLACES_FILE, SHARD_FILE, replaces_document
 from featurestore.shelf import Shelf
 from featurestore.verify.findings import Finding, Findings
@@ -142,12 +143,13 @@ class Damage:
     def _replaces(self, segment: Segment) -> None:
         """The second list of what it replaces, which counts where zarr.json is damaged."""
         try:
-            with open(os.path.join(segment.path, REPLACES_FILE), "rb") as file:
-                found = file.read()
+            found = read_given(os.path.join(segment.path, REPLACES_FILE), HEADER_BYTES)
         except FileNotFoundError:
             if not os.path.isdir(segment.path):
                 raise
             found = b""
+        except OSError as error:
+            return self._bad_file(segment, f"`{REPLACES_FILE}` cannot be read: {error.strerror}")
         if found != replaces_document(segment.replaces):
             self._bad_file(segment, f"`{REPLACES_FILE}` is not the list in zarr.json")
 

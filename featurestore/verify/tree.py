@@ -13,12 +13,13 @@ from typing import Any
 
 from featurestore.durable import fsync_dir
 from featurestore.errors import FormatVersionError, UnknownRecipeError
+from featurestore.given import read_given
 from featurestore.key import FeatureKey
 from featurestore.levels import Place, ensure_group, group_document
 from featurestore.reader import FORMAT
 from featurestore.recipe import Recipe
 from featurestore.segment import REPLACES_FILE, SHARD_FILE
-from featurestore.shelf import Shelf, read_recipe
+from featurestore.shelf import DOCUMENT_BYTES, Shelf, read_recipe
 from featurestore.verify.findings import Finding, Findings
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
@@ -110,7 +111,7 @@ class Tree:
     def _document(self, level: Path, attributes: dict[str, Any]) -> None:
         path = level / "zarr.json"
         try:
-            what = "is not what was written" if path.read_bytes() != group_document(attributes) else ""
+            what = "is not what was written" if read_given(path, DOCUMENT_BYTES) != group_document(attributes) else ""
         except FileNotFoundError:
             what = "is missing" if level.is_dir() else ""  # the whole level was removed meanwhile
         except OSError as error:

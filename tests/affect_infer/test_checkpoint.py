@@ -41,7 +41,7 @@ class Runs:
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": {}, "config": Runs()}, "evil.pth")
-    with pytest.raises(InputError, match=r"evil\.pth holds more than tensors and plain values"):
+    with pytest.raises(InputError, match=r"evil\.pth .*holds more than tensors and plain values"):
         read_checkpoint("evil.pth")
     assert not Path("was_run").exists()
 
