@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 import victims
 from figures import Figures
 from mutants import mutant
+from workers import run_all
 
 from featurestore import replacement, segment
 
 KILLS_PER_STORE = 250
+STORES_AT_ONCE = 4
 
 
 @pytest.mark.timeout(0)
@@ -20,11 +23,18 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(
     tmp_path: Path, rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
     kills = rounds(2_000, 10_000)
-    for number, start in enumerate(range(0, kills, KILLS_PER_STORE)):
-        size = min(KILLS_PER_STORE, kills - start)
-        found, acknowledged = victims.kill_many(tmp_path / str(number), size, seed=number)
-        figures.record("kill -9", size, "kills", {"lost or wrong": len(found)}, {"samples acknowledged": acknowledged})
-        assert found == []
+    starts = range(0, kills, KILLS_PER_STORE)
+    sizes = [min(KILLS_PER_STORE, kills - start) for start in starts]
+    jobs = [
+        functools.partial(victims.kill_many, tmp_path / str(number), size, seed=number)
+        for number, size in enumerate(sizes)
+    ]
+    for first in range(0, len(jobs), STORES_AT_ONCE):
+        some = slice(first, first + STORES_AT_ONCE)
+        for size, (found, acknowledged) in zip(sizes[some], run_all(jobs[some]), strict=True):
+            beside = {"samples acknowledged": acknowledged}
+            figures.record("kill -9", size, "kills", {"lost or wrong": len(found)}, beside)
+            assert found == []
 
 
 MUTANTS = {

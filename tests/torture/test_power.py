@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import random
@@ -15,6 +16,7 @@ from figures import Figures
 from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 from power import State, restore, states
 from recorder import Killed, Recorder, Recording
+from workers import run_all
 
 from featurestore import FeatureKey, FeatureStore, Recipe, levels
 
@@ -148,31 +150,37 @@ def history(seed: int) -> tuple[list[Op], list[Op]]:
     return ops[:6], ops[6:]
 
 
+def cut(folder: Path, name: str, most: int, extra: int) -> tuple[int, list[str]]:
+    """(states of a scenario or a history that were tried, damage)."""
+    before, ops = SCENARIOS[name] if name in SCENARIOS else history(int(name))
+    recording = record(folder / f"recorded {name}", before, ops)
+    todo = list(states(recording, random.Random(name), extra))
+    some = random.Random(name).sample(todo, min(len(todo), most))
+    found = [
+        f"{name}, {issued} steps: {what}"
+        for issued, state in some
+        for what in damage(folder / f"disk {name}", state, oracle_at(recording, issued, before, ops), True)
+    ]
+    return len(some), found
+
+
 @pytest.mark.timeout(0)
 def test_nothing_acknowledged_is_lost_in_a_power_cut(
-    fast_disk: Path,
-    recordings: dict[str, Recording],
-    long_run: bool,
-    rounds: Callable[[int, int], int],
-    figures: Figures,
+    fast_disk: Path, long_run: bool, rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
     """Moments of every scenario get their share of the states, whatever their number; histories at random the rest."""
-    count, random_, checked = rounds(5_000, 100_000), random.Random(0), 0
-    histories = ((f"history {seed}", history(seed)) for seed in itertools.count())
-    for name, (before, ops) in itertools.chain(SCENARIOS.items(), histories):
-        recording = recordings[name] if name in recordings else record(fast_disk / "recorded", before, ops)
-        todo = list(states(recording, random_, extra=100 if long_run and name in recordings else 4))
-        some = random_.sample(todo, min(len(todo), count // 10, count - checked))
-        found = [
-            f"{name}, {issued} steps: {what}"
-            for issued, state in some
-            for what in damage(fast_disk / "disk", state, oracle_at(recording, issued, before, ops), True)
+    count, checked = rounds(5_000, 100_000), 0
+    names = itertools.chain(SCENARIOS, map(str, itertools.count()))
+    while checked < count:
+        most = min(count // 10, (count - checked + 3) // 4)
+        jobs = [
+            functools.partial(cut, fast_disk, name, most, 100 if long_run and name in SCENARIOS else 4)
+            for name in itertools.islice(names, 4)
         ]
-        figures.record("power cuts", len(some), "states of the disk", {"lost or wrong": len(found)})
-        assert found[:20] == []
-        checked += len(some)
-        if checked == count:
-            return
+        for tried, found in run_all(jobs):
+            figures.record("power cuts", tried, "states of the disk", {"lost or wrong": len(found)})
+            assert found[:20] == []
+            checked += tried
 
 
 def test_every_fsync_is_needed(fast_disk: Path, recordings: dict[str, Recording], figures: Figures) -> None:
