@@ -29,7 +29,7 @@ def opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
             kinds = ", ".join(sorted({other.type for other in container.streams})) or "nothing"
-            raise MediaError(f"{path} has no video stream, only {kinds}", path)
+            raise MediaError(f"{path} has no video stream, only {kinds}; name a file with pictures", path)
         _check_codec(path, stream)
         stream.codec_context.thread_count = 1  # parallel over clips, which costs less in all
         yield container, stream
@@ -42,7 +42,7 @@ def opened_audio(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
     with _opened(path) as container:
         stream = container.streams.best("audio")
         if not isinstance(stream, av.AudioStream):
-            raise MediaError(f"{path} has no audio stream", path)
+            raise MediaError(f"{path} has no audio stream; name a file with sound", path)
         _check_codec(path, stream)
         yield container, stream
 
@@ -69,7 +69,8 @@ def named(path: Path) -> Iterator[None]:
     try:
         yield
     except av.error.FFmpegError as error:
-        raise MediaError(f"{path} is not media that can be decoded: {error.strerror}", path) from error
+        advice = "look what it is, e.g. with ffprobe, and copy or download it again"
+        raise MediaError(f"{path} is not media that can be decoded: {error.strerror}; {advice}", path) from error
     except MemoryError as error:
         failed = MediaError(f"{path} needs more memory than this process may have", path)
         failed.deterministic = False

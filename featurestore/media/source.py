@@ -13,6 +13,8 @@ from featurestore.errors import MediaError
 TOLERANCE_S = 0.25
 """seconds by which a stream may be shorter than its header announces: codecs pad, and headers round"""
 
+LOOK = "look at the path in the manifest, and whether the file is there and may be read"
+
 
 def file_source(path: Path) -> dict[str, Any]:
     """{path, size, mtime_ns, sha256} of a file.
@@ -25,10 +27,10 @@ def file_source(path: Path) -> dict[str, Any]:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise unavailable(path, "is not a regular file")
+                raise unavailable(path, f"is not a regular file; {LOOK}")
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise unavailable(path, error.strerror or str(error)) from error
+        raise unavailable(path, f"{error.strerror or error}; {LOOK}") from error
     if status.st_size == 0:
         raise MediaError(f"{path} is empty (0 bytes); copy or download it again", path)
     return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
@@ -40,7 +42,7 @@ def check_unchanged(source: dict[str, Any]) -> None:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise unavailable(path, error.strerror or str(error)) from error
+        raise unavailable(path, f"{error.strerror or error}; {LOOK}") from error
     if (status.st_size, status.st_mtime_ns) != (source["size"], source["mtime_ns"]):
         raise unavailable(path, "changed while it was being read; run again when it is complete")
 

@@ -114,7 +114,7 @@ def index_video(path: str | Path) -> VideoIndex:
     if unclear or (reorders and len(scan) > 1 and times == sorted(times)):
         index = _counted(index, unclear)
     if index.total == 0:
-        raise MediaError(f"{path} has a video stream without frames", path)
+        raise MediaError(f"{path} has a video stream without frames; copy or download it again", path)
     return index
 
 
@@ -247,7 +247,8 @@ def _refuse_damaged(
         time = index.pts[position]
         if int(time) in missing:
             raise MediaError(
-                f"{index.path}: frame {number} of {index.total} cannot be decoded: the file is damaged there",
+                f"{index.path}: frame {number} of {index.total} cannot be decoded: the file is damaged there; copy or "
+                "download it again",
                 index.path,
             )
         # Frames shown before a keyframe though stored after it may need the pictures before it.
