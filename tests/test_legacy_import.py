@@ -196,6 +196,22 @@ def test_the_folder_one_is_in_is_a_tree(small: Path, monkeypatch: pytest.MonkeyP
         assert [str(f.key) for f in scan_tree(".", Findings()).folders] == [TEMPLATES[FRAME]]
 
 
+def test_names_that_are_no_text_are_told_on_one_line_each(small: Path, tmp_path: Path) -> None:
+    own = os.fsdecode(b"\xff")
+    for name in (f"{own}/{FRAME}", f"mer2023/frame_{own}_8frms", f"mer2023/{own}", "two\nlines"):
+        (small / name).mkdir(parents=True)
+    (small / f"{own}.npy").touch()
+    np.save(small / own / FRAME / "a.npy", rows(0))
+    result = run("import", small, "--store", tmp_path / "store")
+    said = result.stdout.split("\n\n")[1].splitlines()
+    assert len(said) == 1 + 5
+    assert all(line.isprintable() for line in said)
+    assert {line.split()[0] for line in said[1:]} == {"stray", "unknown_folder", "unknown_dataset"}
+    result = run("import", small / own, "--store", tmp_path / "store", "--dataset", "own")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1].endswith("under origin 'tree/\\\\udcff'.")
+
+
 def test_a_folder_that_cannot_be_listed_costs_only_itself(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,7 +429,7 @@ def plant_bad_id(folder: Path) -> list[str]:
     np.save(folder / "a\nb.npy", rows(0))
     with open(os.fsencode(folder) + b"/\xff.npy", "wb") as stream:
         np.save(stream, rows(1))
-    return ["\\udcff.npy", "a\nb.npy"]
+    return ["\\udcff.npy", "a\\nb.npy"]
 
 
 PLANTED: dict[str, tuple[str, Callable[[Path], list[str]], bool]] = {

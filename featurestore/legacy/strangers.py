@@ -72,8 +72,8 @@ def loose_files(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def shown(name: str) -> str:
-    """A file name as text that can be printed: a name that is not UTF-8 holds surrogates."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """A file name as text on one line: it may hold control characters, and surrogates where it is not UTF-8."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def _names(path: Path) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _names(path: Path) -> Iterator[str]:
 
 
 def _command(tree: Path, dataset: str) -> str:
-    return f"fstore import {shlex.quote(str(tree))} --dataset {shlex.quote(dataset)}"
+    return f"fstore import {shlex.quote(shown(str(tree)))} --dataset {shlex.quote(dataset)}"
 
 
 def _is_part(name: str) -> bool:

@@ -75,7 +75,7 @@ def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, 
         raise LegacyTreeError(f"tree {root} is not a folder")
     if dataset is not None and _declared(dataset) is None:
         check_part("dataset name", dataset)
-    tree = Tree(root, "/".join(root.resolve().parts[-2:]).lstrip("/"))
+    tree = Tree(root, shown("/".join(root.resolve().parts[-2:]).lstrip("/")))
     here = Path(os.path.abspath(root))  # `.` has no name, and a link its own
     if _is_feature_folder(here.name):
         _take(tree, findings, root, here.parent.name, dataset, here.name)
@@ -172,7 +172,7 @@ def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str 
     declared = _declared(parent if dataset is None else dataset)
     if declared is None and dataset is None:
         above = Path(os.path.abspath(path)).parent
-        raise LegacyTreeError(f"folder {path}: {whose_features(tree.root, above)}")
+        raise LegacyTreeError(f"folder {shown(str(path))}: {whose_features(tree.root, above)}")
     try:
         key = FeatureKey.from_legacy(declared.name if declared else str(dataset), name.rpartition("/")[2])
         close = [known for known in DIMS if key.encoder.startswith(known + "_") and key.encoder not in DIMS]
