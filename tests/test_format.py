@@ -139,7 +139,7 @@ def test_the_golden_store_is_sound(golden: Path) -> None:
 @pytest.mark.parametrize("what", ["segment", "recipe"])
 @pytest.mark.parametrize(
     "words",
-    [["ls"], ["info", KINDS[-1][0]], ["verify"]],
+    [["ls"], ["info", KINDS[-1][0]], ["compact", "@".join(KINDS[-1])], ["verify"]],
     ids=lambda words: words[0],
 )
 def test_a_golden_store_of_a_later_version_is_refused_with_the_words_to_upgrade(
