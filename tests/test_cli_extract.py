@@ -63,8 +63,8 @@ def test_extract_makes_all_and_then_finds_all(line: list[object], tmp_path: Path
     assert f"{KEY}@" in result.stdout
     assert "6 samples: 6 computed, 0 stored before, 0 failed.\n" in result.stdout
     assert "of which encode " in result.stdout
-    assert "loading MeanColour:   0%" in result.stderr
-    assert "MeanColour: 100%" in result.stderr
+    assert "loading MeanColour of my:   0%" in result.stderr
+    assert "MeanColour of my: 100%" in result.stderr
     assert "sample/s" in result.stderr or "s/sample" in result.stderr
     again = run("extract", KEY, *line)
     assert "6 samples: 0 computed, 6 stored before, 0 failed.\n" in again.stdout

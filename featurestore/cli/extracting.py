@@ -208,7 +208,7 @@ def _run(store: FeatureStore, key: FeatureKey, ids: list[str], retry: bool) -> R
 
     try:
         # Until the first sample is there the encoder is loaded, which may take longer than anything else.
-        with Bar(len(ids), key.encoder, waiting="loading ") as bar:
+        with Bar(len(ids), f"{key.encoder} of {key.dataset}", waiting="loading ") as bar:
             return run(store, key, ids, retry=retry, progress=bar)
     except KeyboardInterrupt:
         stored = len(store.available(key, ids))
