@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from targets import OURS as OUR_NAME
 from targets import find, most_samples
 
 mpl.use("svg")
@@ -15,24 +16,37 @@ mpl.rcParams.update({"svg.hashsalt": "featurestore", "svg.fonttype": "none", "fo
 from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen before
 
 OURS, RIVAL, LIMIT, CLAIM = "#1f6f8b", "#b9b9b9", "#e3a857", "#d98880"
+LEGEND = (
+    (OURS, "blue", "featurestore"),
+    (RIVAL, "grey", "others"),
+    (LIMIT, "yellow", "the limit"),
+    (CLAIM, "red", "claimed"),
+)
+NAMED = {"bip": "bip (default)", "lru": "LRU", "sieve": "SIEVE", "lfu": "LFU", "Belady (limit)": "Belady's optimum"}
 
 
 def bars(
     path: Path, title: str, values: Sequence[tuple[str, float, str]], unit: str, note: str, log: bool = False
 ) -> None:
-    """One bar for each (name, value, colour), the value written at its end."""
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.27 * len(values)), layout="constrained")
+    """One bar for each (name, value, colour), the value written at its end; dots where the axis has no zero."""
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.27 * len(values)), layout="constrained")
     names, numbers, colours = zip(*reversed(values), strict=True)
-    axes.barh(names, numbers, color=colours)
     if log:
+        axes.hlines(names, min(numbers) / 2, numbers, color="#e4e4e4", linewidth=1)
+        axes.scatter(numbers, names, color=colours, s=46, zorder=3)
         axes.set_xscale("log")
         axes.set_xlim(min(numbers) / 2, max(numbers) * 4)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.grid(axis="x", alpha=0.25)
     else:
+        axes.barh(names, numbers, color=colours)
         axes.set_xlim(0, max(numbers) * 1.15)
     for place, number in enumerate(numbers):
-        axes.annotate(f" {number:,.3g}" if number < 1000 else f" {number:,.0f}", (number, place), va="center")
-    axes.set_title(title, loc="left", fontweight="bold")
-    axes.set_xlabel(f"{unit}\n{note}")
+        text = f"{number:,.3g}" if number < 1000 else f"{number:,.0f}"
+        axes.annotate(text, (number, place), (8 if log else 4, 0), textcoords="offset points", va="center")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    used = [f"{what}: {name}" for colour, what, name in LEGEND if colour in colours]
+    axes.set_xlabel(f"{unit}\n{note}\n{', '.join(used)}")
     axes.spines[["top", "right"]].set_visible(False)
     _write(figure, path)
 
@@ -52,21 +66,27 @@ def lines(
         "random": {"color": "#27ae60"},
         "pinned": {"color": "black", "linestyle": "--"},
     }
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
+    empty = grid.flat[len(panels) :]
+    for axes in empty:
+        axes.set_axis_off()
     for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
         for policy, points in curves.items():
-            axes.plot(*zip(*points, strict=True), label=policy, **{"linewidth": 1.2, **styles[policy]})
+            line = {"linewidth": 1.2, **styles[policy]}
+            axes.plot(*zip(*points, strict=True), label=NAMED.get(policy, policy), **line)
         axes.set_title(name, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    for axes in grid[-1]:
+    for axes in grid.flat[len(panels) - wide : len(panels)]:
         axes.set_xlabel(x)
+        axes.xaxis.set_tick_params(labelbottom=True)
     for axes in grid[:, 0]:
         axes.set_ylabel(y)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    if len(empty):
+        empty[0].legend(handles, labels, loc="center", frameon=False, fontsize=11)
+    else:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     _write(figure, path)
 
 
@@ -79,16 +99,16 @@ def _write(figure: Any, path: Path) -> None:
 def colour_of(name: str) -> str:
     if name.startswith("featurestore"):
         return OURS
-    return LIMIT if "from RAM" in name else RIVAL
+    return LIMIT if "from RAM" in name or "(limit)" in name or name == "one file, write + fsync" else RIVAL
 
 
 def draw_reads(results: Mapping[str, Any], folder: Path) -> list[str]:
     drawn, n = [], most_samples(results)
     for access, cache, title in (
-        ("point", "warm", "One random sample"),
-        ("batch 64", "warm", "A random batch of 64, per sample"),
-        ("point", "cold", "One random sample, files not in the page cache"),
-        ("epoch", "warm", "An epoch in PyTorch, batches of 64, per sample"),
+        ("point", "warm", "Reading one random sample"),
+        ("batch 64", "warm", "Reading a random batch of 64"),
+        ("point", "cold", "Reading one random sample whose file is not in the page cache"),
+        ("epoch", "warm", "An epoch in PyTorch, batches of 64"),
     ):
         rows = [
             row
@@ -97,11 +117,17 @@ def draw_reads(results: Mapping[str, Any], folder: Path) -> list[str]:
         ]
         if not rows:
             continue
-        values = [(row["read"], row["min us"], colour_of(row["read"])) for row in rows]
+        column, which = ("median us", "median") if cache == "cold" else ("min us", "least")
+        later = f"{OUR_NAME}, later reads" if cache == "warm" and access != "epoch" else OUR_NAME
+        values = [
+            (later if row["read"] == OUR_NAME else row["read"], row[column], colour_of(row["read"])) for row in rows
+        ]
         name = f"reads_{access.replace(' ', '_')}_{cache}.svg"
         bars(
-            folder / name, f"{title}: microseconds, less is better", sorted(values, key=lambda each: each[1]),
-            "microseconds per sample, logarithmic", f"{n:,} samples of (8, 768) float32; {cache}; least of the rounds",
+            folder / name, f"{title}: microseconds per sample, less is better",
+            sorted(values, key=lambda each: each[1]),
+            "microseconds per sample, logarithmic scale",
+            f"{n:,} samples of (8, 768) float32; {cache} page cache; {which} of the rounds",
             log=True,
         )  # fmt: skip
         drawn.append(name)
@@ -126,8 +152,9 @@ def draw_extraction(results: Mapping[str, Any], folder: Path) -> list[str]:
     bound = find(rows, what="(decode + encode CPU s) / cores")
     values.append(("the bound: all cores, nothing lost", bound["clips"] / bound["min s"], LIMIT))
     bars(
-        folder / "extraction.svg", "Videos to features, decode and ViT-B/32 on the CPU: clips per second",
-        sorted(values, key=lambda each: -each[1]), "clips per second, more is better",
+        folder / "extraction.svg",
+        "Videos to features, ViT-B/32 on the CPU: clips per second, more is better",
+        sorted(values, key=lambda each: -each[1]), "clips per second",
         f"{bound['clips']} clips of {bound['clip s']} s, 720p, {bound['workers']} cores; best of the rounds",
     )  # fmt: skip
     return ["extraction.svg"]
@@ -141,7 +168,8 @@ def draw_hit_rates(results: Mapping[str, Any], folder: Path) -> list[str]:
             curve = panels.setdefault(row["trace"], {}).setdefault(row["policy"], [])
             curve.append((row["budget %"], 100 * row["hit rate"]))
     lines(
-        folder / "hit_rates.svg", "Hits of the memory tier, by policy and by how a data set is read", panels,
+        folder / "hit_rates.svg",
+        "Hits of the memory tier by policy, for each way of reading a data set: more is better", panels,
         "budget, % of the data", "hits, % of reads",
     )  # fmt: skip
     return ["hit_rates.svg"]

@@ -26,6 +26,19 @@ _began = time.perf_counter()
 _load_before = os.getloadavg()[0]
 
 
+def _busy_s() -> float | None:
+    """CPU seconds of the whole machine since it started, idle and waiting for a disk left out; None but on Linux."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return None
+    user, nice, system, _idle, _waiting, *interrupts = map(int, fields)
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+_busy_before = _busy_s()
+
+
 def options(doc: str | None, **numbers: tuple[int, int]) -> argparse.Namespace:
     """Options of a benchmark: for each number (full, quick), and --quick, which takes the second ones."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,7 +61,10 @@ def scratch(under: Path | None = None) -> Iterator[Path]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, system, versions, and the load when the program began and now."""
+    """Processor, cores, memory, system, versions, the load when the program began and now, and who used the cores.
+
+    `others_cores`: how many cores programs other than this one kept busy meanwhile.
+    """
     model, memory_gib = platform.processor(), None
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -56,6 +72,8 @@ def machine() -> dict[str, Any]:
         memory_gib = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     except (OSError, StopIteration, ValueError):
         pass  # not Linux
+    taken, own, busy = time.perf_counter() - _began, cpu_seconds(), _busy_s()
+    others = None if busy is None or _busy_before is None else max(0.0, busy - _busy_before - own) / taken
     versions = {}
     for name in PACKAGES:
         try:
@@ -72,6 +90,8 @@ def machine() -> dict[str, Any]:
         "gpu": _gpu(),
         "load_before": round(_load_before, 2),
         "load_after": round(os.getloadavg()[0], 2),
+        "cpu_s": round(own, 1),
+        "others_cores": None if others is None else round(others, 2),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 
@@ -127,6 +147,15 @@ def spread(values: Iterable[float], scale: float = 1.0) -> dict[str, float]:
         "min": round(ordered[0] * scale, 4),
         "p90": round(p90 * scale, 4),
     }
+
+
+def dropped(folder: Path) -> None:
+    """Have the contents of all files out of the page cache; pages that were not written back yet would stay."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            fd = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
 
 
 def save(name: str, result: dict[str, Any]) -> Path:

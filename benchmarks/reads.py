@@ -5,8 +5,8 @@
 A sample is (8, 768): 24 KB in float32, 12 KB in float16.  All formats hold the same rows, are asked for them in one
 random order, and must give the same numbers.  Times are microseconds per sample, also for batches.  Rivals take turns
 within each round, and ratios are between the least times of one run.  Opening is not in them (`scale.py` has it).
-"first" is the first time that a row is read in a process: its checksum is verified then.  "cold" is with all files
-dropped from the page cache before each round.
+"first" is the first time that a row is read in a process: its checksum is verified then.  "cold" is with the contents
+of all files dropped from the page cache before each round, so each row is read for the first time as well.
 Does not show: network file systems, a busy disk, other row sizes, several readers at once.
 """
 
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from formats import KEY, RIVALS, ROW, Format, Npy, Ours
-from harness import options, save, scratch, seconds, spread, table
+from formats import KEY, RIVALS, ROW, Format, Memmap, Npy, Ours
+from harness import dropped, options, save, scratch, seconds, spread, table
 
 BATCHES = (32, 64, 256)
 # What one rival reads in a round takes about this long: less than the scheduler lets a program run at a time, so
@@ -31,21 +31,26 @@ ROUND_S = 0.002
 SCAN_ROUND_S = 0.02
 WARM_UP_S = 3.0
 COLD = 200  # samples read in a cold round
+COLD_ROUNDS = 5
 
 
 def main() -> None:
     chosen = options(__doc__, samples=(20_000, 411), few=(411, 411), rounds=(25, 3))
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
+    start = time.perf_counter()
     for n in dict.fromkeys((chosen.few, chosen.samples)):
         for dtype in (np.float32, np.float16):
             with scratch(chosen.dir) as root:
+                print(f"{n:,} samples, {np.dtype(dtype).name}: ", end="", flush=True)
                 bench = Bench(root, n, dtype, chosen.rounds)
-                rows += bench.warm()
+                parts = [bench.warm, bench.cold]
                 if n == chosen.samples and dtype is np.float32:
-                    rows += bench.cold()
-                    rows += bench.loaders()
+                    parts.append(bench.loaders)
+                for part in parts:
+                    rows += part()
                 skipped |= bench.skipped
+                print(f"done after {time.perf_counter() - start:.0f} s", flush=True)
     save("reads", {"rounds": chosen.rounds, "rows": rows, "skipped": skipped})
     print(table([row for row in rows if row["samples"] == chosen.samples and row["dtype"] == "float32"]))
     for name, why in skipped.items():
@@ -75,6 +80,27 @@ class Take(Memory):
 
     def many(self, rows: Sequence[int]) -> Any:
         return np.take(self.values, rows, axis=0)
+
+
+class OneRead(Memmap):
+    """The limit where files are cold: one read of an open file per sample, those of a batch announced beforehand."""
+
+    name = "one read of the disk (limit)"
+
+    def open(self) -> None:
+        self.file = open(self.path / "all.npy", "rb", buffering=0)
+        self.size = ROW[0] * ROW[1] * np.dtype(self.dtype).itemsize
+        self.start = os.fstat(self.file.fileno()).st_size - self.n * self.size
+
+    def one(self, i: int) -> Any:
+        out = np.empty(ROW, self.dtype)
+        os.preadv(self.file.fileno(), [out], self.start + i * self.size)
+        return out
+
+    def many(self, rows: Sequence[int]) -> Any:
+        for i in rows:
+            os.posix_fadvise(self.file.fileno(), self.start + i * self.size, self.size, os.POSIX_FADV_WILLNEED)
+        return [self.one(i) for i in rows]
 
 
 class Bench:
@@ -144,22 +170,20 @@ class Bench:
         return self.rows_of(access, "warm", taken)
 
     def cold(self) -> list[dict[str, Any]]:
-        """Each format opened anew with its files out of the page cache."""
+        """Each format opened anew with the contents of its files out of the page cache."""
         rows = []
-        kinds = [type(each) for each in self.formats.values()]
-        self.formats.clear()  # what is mapped cannot be dropped
-        gc.collect()
-        for size in (1, 64):
-            parts = Batches(self.order, size)
+        kinds = [OneRead, *(type(each) for each in self.formats.values())]
+        self.formats.clear()
+        for access, size in (("point", 1), ("batch 64", 64), ("scan", min(256, self.n))):
+            parts = Batches(list(range(self.n)) if access == "scan" else self.order, size)
             taken: dict[str, list[float]] = {kind.name: [] for kind in kinds}
-            for _ in range(min(self.rounds, 5)):
+            for _ in range(min(self.rounds, COLD_ROUNDS)):
+                wanted = parts.take(max(1, min(COLD, self.n) // size))
                 for kind in kinds:
-                    drop(self.root / kind.folder)
-                    reader = self.opened_anew(kind)
-                    taken[kind.name].append(timed(reader, parts.take(max(1, COLD // size))))
-                    del reader
-                    gc.collect()
-            rows += self.rows_of("point" if size == 1 else f"batch {size}", "cold", taken)
+                    gc.collect()  # what is still mapped could not be dropped
+                    dropped(self.root / kind.folder)
+                    taken[kind.name].append(timed(self.opened_anew(kind), wanted))
+            rows += self.rows_of(access, "cold", taken)
         return rows
 
     def loaders(self) -> list[dict[str, Any]]:
@@ -254,15 +278,6 @@ def read(reader: Any, wanted: list[list[int]]) -> None:
 def timed(reader: Any, wanted: list[list[int]]) -> float:
     """Seconds per sample."""
     return seconds(lambda: read(reader, wanted)) / (len(wanted) * len(wanted[0]))
-
-
-def drop(folder: Path) -> None:
-    """Out of the page cache; what was not written back yet would stay."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            fd = os.open(path, os.O_RDONLY)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(fd)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from charts import draw
-from targets import TARGETS, find, most_samples
+from targets import TARGETS, Target, find
+
+from featurestore.eviction import DEFAULT, POLICIES
 
 HERE = Path(__file__).parent
 Row = Mapping[str, Any]
@@ -21,12 +23,12 @@ CAVEATS = """\
 * All of it ran on one virtual machine, with the page cache warm unless a table says cold, on a local disk, and with
   nothing but generated data: random numbers, drawn clips, random weights. Reading, decoding and encoding do not care
   what the numbers are; the answers of a language model do, and none are judged here.
-* The two cores were shared with other programs; the load is below. Seconds may be twice what a quiet machine needs.
-  Ratios hold better, because rivals took turns, and so targets are ratios wherever they can be.
+* {shared} Ratios hold better than seconds, because
+  rivals took turns, and so targets are ratios wherever they can be.
 * "CPU s" is what a program used of the processor. On a quiet machine with warm files that is the time one waits; on a
   busy one the wait is longer, and stands beside it where it was measured.
 * How long an fsync and a read of a cold file take is the disk's affair. Yours differs, and so will those rows.
-* There was no GPU. What needs one says "not measured".
+* {gpu}
 * Nothing here says how good a result becomes, only how fast it is there.
 """
 
@@ -71,7 +73,7 @@ def page(results: Mapping[str, Any], charts: Mapping[str, Sequence[str]], folder
         "python benchmarks/run.py --quick       # does it all run, three minutes\n```",
         "How each is measured, and what it does not show, is in `benchmarks/README.md`.",
         "## Before you read a number",
-        CAVEATS + "\n" + _machines(results),
+        _caveats(results) + "\n" + _machines(results),
         "## Targets, and what was reached",
         _targets(results),
     ]
@@ -84,6 +86,21 @@ def page(results: Mapping[str, Any], charts: Mapping[str, Sequence[str]], folder
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
+def _caveats(results: Mapping[str, Any]) -> str:
+    machines = [result["machine"] for result in results.values()]
+    others = [machine["others_cores"] for machine in machines if machine.get("others_cores") is not None]
+    cores = machines[0]["cores"]
+    if len(others) < len(machines):
+        shared = f"The {cores} cores were shared with other programs; seconds may be twice what a quiet machine needs."
+    elif max(others) >= 0.1 * cores:
+        shared = f"Other programs kept up to {max(others):.2g} of the {cores} cores busy; seconds are longer for it."
+    else:
+        shared = f"Nothing else of weight ran on the {cores} cores."
+    names = sorted({machine["gpu"] for machine in machines if machine["gpu"]})
+    gpu = f"GPU: {', '.join(names)}." if names else 'There was no GPU. What needs one says "not measured".'
+    return CAVEATS.format(shared=shared, gpu=gpu)
+
+
 def _machines(results: Mapping[str, Any]) -> str:
     first = next(iter(results.values()))["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
@@ -91,8 +108,10 @@ def _machines(results: Mapping[str, Any]) -> str:
         {
             "program": f"`{result['command']}`",
             "minutes": f"{result['took_s'] / 60:.1f}",
+            "CPU s": result["machine"].get("cpu_s", ""),
             "load before": result["machine"]["load_before"],
             "load after": result["machine"]["load_after"],
+            "cores used by others": result["machine"].get("others_cores", ""),
             "date": result["machine"]["date"],
         }
         for result in results.values()
@@ -115,14 +134,20 @@ def _targets(results: Mapping[str, Any]) -> str:
         reached = f"{number(value)} {target.unit}"
         rows.append({"what": target.what, "target": target.aim, "reached": reached, "": "" if met else "missed"})
         if not met:
-            missed.append(f"* **{target.what}** ({reached}, aimed at {target.aim}): {target.why(results)}.")
+            missed.append(f"* **{target.what}** ({reached}, aimed at {target.aim}): {_why(target, results)}.")
     text = table(rows)
     return text if not missed else f"{text}\n\nWhere a target is missed, this is the limit:\n\n" + "\n".join(missed)
 
 
+def _why(target: Target, results: Mapping[str, Any]) -> str:
+    try:
+        return target.why(results)
+    except KeyError as error:  # a result of an earlier version of the program
+        return f"what would say why was not measured: {error}"
+
+
 def _reads(result: Mapping[str, Any]) -> list[str]:
     rows = result["rows"]
-    n = most_samples({"reads": result})
     parts = [
         "Microseconds per sample, least of the rounds; a batch is one call, its time divided by its samples. "
         '"First" is the first read of a row in a process, when its checksum is verified; later reads are copies out of '
@@ -133,11 +158,14 @@ def _reads(result: Mapping[str, Any]) -> list[str]:
             chosen = [row for row in rows if (row["samples"], row["dtype"], row["cache"]) == (samples, dtype, "warm")]
             chosen = [row for row in chosen if row["access"] != "epoch"]
             parts.append(f"**{samples:,} samples, {dtype}, warm**\n\n{pivot(chosen, 'read', 'access', 'min us')}")
-    cold = [row for row in rows if row["cache"] == "cold"]
-    parts.append(
-        f"**{n:,} samples, float32, with the files dropped from the page cache** (inodes stay cached, which favours "
-        f"one file per sample)\n\n{pivot(cold, 'read', 'access', 'median us')}"
-    )
+    for samples, dtype in dict.fromkeys((row["samples"], row["dtype"]) for row in reversed(rows)):
+        cold = [row for row in rows if (row["samples"], row["dtype"], row["cache"]) == (samples, dtype, "cold")]
+        if cold:
+            parts.append(
+                f"**{samples:,} samples, {dtype}, cold**: medians; contents of all files dropped from the page cache "
+                "(inodes stay cached, which favours one file per sample)\n\n"
+                + pivot(cold, "read", "access", "median us")
+            )
     epochs = [row for row in rows if row["access"] == "epoch"]
     parts.append(
         "**Through PyTorch, whole epochs in batches of 64.** Sending a sample through a worker process costs more than "
@@ -148,33 +176,63 @@ def _reads(result: Mapping[str, Any]) -> list[str]:
 
 
 def _hit_rates(result: Mapping[str, Any]) -> list[str]:
-    rows = [row for row in result["rows"] if 0 < row["budget %"]]
+    rows = [row for row in result["rows"] if row.get("over") != "zstd"]
     mean = [{"policy": name, "mean hits %": f"{100 * rate:.1f}"} for name, rate in result["mean"].items()]
-    policies = ("bip", "lru", "sieve", "lfu", "random", "pinned", "Belady (limit)")
-    half = [row for row in rows if row["budget %"] == 50 and row["policy"] in policies]
+    half = [row for row in rows if row["budget %"] == 50]
     by_trace: dict[str, dict[str, float]] = {}
     for row in half:
-        by_trace.setdefault(row["trace"], {})[row["policy"]] = row["hit rate"]
+        if row["policy"] in result["mean"]:
+            by_trace.setdefault(row["trace"], {})[row["policy"]] = row["hit rate"]
     worse = [
-        f"{trace} ({100 * rates['bip']:.0f} %, while {best} has {100 * rates[best]:.0f} %)"
+        f"{trace} ({100 * rates[DEFAULT]:.0f} %, while {best} has {100 * rates[best]:.0f} %)"
         for trace, rates in by_trace.items()
-        if (best := max((p for p in rates if p != "Belady (limit)"), key=rates.__getitem__)) != "bip"
-        and rates[best] - rates["bip"] > 0.01
+        if (best := max((p for p in rates if p != "Belady (limit)"), key=rates.__getitem__)) != DEFAULT
+        and rates[best] - rates[DEFAULT] > 0.01
     ]
-    times = [row for row in rows if row["budget %"] in (50, 100) and row["trace"] == "shuffled epochs"]
+    whole = [row for row in rows if row["budget %"] == 100 and row["trace"] == rows[0]["trace"]]
     return [
         f"{result['samples']} samples per key; every trace went through a real store, and the hits are those of its "
-        "counters. Belady's optimum knows the future: where all rows have one size, nothing can be above it.",
+        "counters. Belady's optimum knows the future: where all rows have one size, nothing can be above it. The "
+        f"default is `{DEFAULT}`: {POLICIES[DEFAULT].__doc__.splitlines()[0]}",  # type: ignore[union-attr]
         f"**Mean over all traces and all budgets below 100 %**\n\n{table(mean)}",
         _default_policy(result["mean"]),
-        f"**Where it loses.** At half of the data `bip` is not the best in: {'; '.join(worse) or 'none'}. After a "
-        "switch of sampler it lets one new row in 32 stay, so that for an epoch or two it keeps what nobody asks for "
+        f"**Where it loses.** At half of the data `{DEFAULT}` is not the best in: {'; '.join(worse) or 'none'}. After "
+        "a switch of sampler it lets few new rows stay, so that for an epoch or two it keeps what nobody asks for "
         'any more; give `memory_policy="lru"` where sets are switched often and each fits the budget.',
         "**Hits in %, budget 50 % of the data**\n\n" + pivot(half, "policy", "trace", "hit rate", 100),
-        "**Does it save time?** Microseconds per read on this local disk, where the page cache already is a memory "
-        "tier: a hit of the tier costs what a hit of the disk costs. The tier is for network file systems and "
-        "compressed stores.\n\n" + pivot(times, "policy", "budget %", "us per read"),
+        f"**Hits in %, budget 100 %, {rows[0]['trace']}**: what is read for the first time is no hit\n\n"
+        + pivot(whole, "policy", "budget %", "hit rate", 100),
+        *_time_saved(result["rows"]),
     ]
+
+
+def _time_saved(rows: Sequence[Row]) -> list[str]:
+    """Microseconds per read at half of the data, over each kind of store; the first line is without a cache."""
+    column = "CPU us per read"
+    if column not in rows[0]:  # a result of an earlier version of the program
+        return ["Time saved: not measured in this result."]
+    parts = [
+        "**Does it save time?** Microseconds of CPU per read, budget 50 % of the data; the first line of each table is "
+        "without any cache. All files are in the page cache, so that nothing is waited for but by diskcache and "
+        "joblib, whose writes the clock on the wall sees as well."
+    ]
+    for over, what, first in (
+        ("plain", "A plain store: its hits are copies out of the page cache already", "no memory tier"),
+        ("zstd", "A store compacted with zstd: a hit in memory spares decompressing", "no memory tier"),
+        ("npy", "One `.npy` per sample, and caches that people put before it", "one .npy per sample, no cache"),
+    ):
+        chosen = [row for row in rows if row["over"] == over]
+        bare = {row["trace"]: row[column] for row in chosen if row["policy"] == first}
+        halves = [row for row in chosen if row["budget %"] == 50]
+        saved = [1 - row[column] / bare[row["trace"]] for row in halves if row["policy"] == DEFAULT]
+        told = "" if not saved else (
+            f"; `{DEFAULT}` saves {100 * min(saved):.0f} to {100 * max(saved):.0f} % of the time"
+            if max(saved) > 0
+            else f"; `{DEFAULT}` saves none, it costs {-100 * max(saved):.0f} to {-100 * min(saved):.0f} %"
+        )  # fmt: skip
+        firsts = [row for row in chosen if row["policy"] == first]
+        parts.append(f"**{what}**{told}\n\n{pivot([*firsts, *halves], 'policy', 'trace', column)}")
+    return parts
 
 
 def _were_it_disk(result: Mapping[str, Any], extraction: Mapping[str, Any]) -> str:
@@ -182,7 +240,9 @@ def _were_it_disk(result: Mapping[str, Any], extraction: Mapping[str, Any]) -> s
     rows = [
         {**row, "saved s": round(1000 * row["hit rate"] / rates["clips/s"])}
         for row in result["rows"]
-        if row["budget %"] == 50 and row["policy"] in ("bip", "lru", "pinned", "Belady (limit)")
+        if row["budget %"] == 50
+        and row["policy"] in (DEFAULT, "lru", "pinned", "Belady (limit)")
+        and row.get("over") != "zstd"
     ]
     return (
         "**Were the budget one of disk** (simulated: the same hit rates, with the cost of a miss from the extraction "
@@ -192,11 +252,11 @@ def _were_it_disk(result: Mapping[str, Any], extraction: Mapping[str, Any]) -> s
 
 
 def _default_policy(mean: Mapping[str, float]) -> str:
-    best = max(("bip", "lru", "sieve", "lfu", "random"), key=mean.__getitem__)
-    said = "which has the highest mean of those" if best == "bip" else f"although {best} has a higher mean, of those"
+    best = max((name for name in mean if name in POLICIES and name != "pinned"), key=mean.__getitem__)
+    said = "which has the highest mean of those" if best == DEFAULT else f"although {best} has a higher mean, of those"
     return (
-        f"The default is `bip`, {said} that need not know the future and let a new working set in. `pinned` keeps what "
-        "came first: as good while one set is read for ever, and of no use after it."
+        f"The default is `{DEFAULT}`, {said} that need not know the future and let a new working set in. `pinned` "
+        "keeps what came first: as good while one set is read for ever, and of no use after it."
     )
 
 

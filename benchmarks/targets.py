@@ -55,8 +55,24 @@ def reads(results: Results, read: str, access: str = "point", cache: str = "warm
     return float(find(results["reads"]["rows"], read=read, **where)[least])
 
 
+def cold(results: Results, read: str, access: str) -> float:
+    """The same with cold files: the median, because a disk has good moments."""
+    return reads(results, read, access, "cold", "median us")
+
+
 OURS, FIRST, NPY = "featurestore", "featurestore, first reads", "np.load, a file per sample"
-MEMORY, TAKE, ZARR = "memcpy from RAM", "np.take from RAM", "zarr-python, a chunk per sample"
+MEMORY, TAKE, DISK = "memcpy from RAM", "np.take from RAM", "one read of the disk (limit)"
+ZARR = "zarr-python, a chunk per sample"
+
+
+def _import_limit(results: Results) -> str:
+    spent = find(results["importing"]["rows"], what="import", cache="warm").get("CPU x np.load")
+    work = "" if spent is None else f"of the processor's time it took {spent:.3g} x; "
+    return f"{work}it waits for fsyncs and np.load for nothing; {_disturbed(results, 'importing')}"
+
+
+def imported(results: Results, what: str, cache: str, column: str) -> float:
+    return float(find(results["importing"]["rows"], what=what, cache=cache)[column])
 
 
 def extraction(results: Results, what: str, column: str, **where: Any) -> float:
@@ -84,32 +100,82 @@ def worst_free(results: Results) -> float:
     return max(row["times bound"] for row in rows if row["what"] == "extract, free encoder")
 
 
-def _free_range(results: Results) -> str:
-    rows = results["extraction"]["rows"]
-    found = [row["times bound"] for row in rows if row["what"] == "extract, free encoder"]
+def _disturbed(results: Results, name: str) -> str:
+    """What is said of wall seconds, by how busy other programs kept the cores meanwhile."""
+    others = results[name]["machine"].get("others_cores")
+    if others is None:
+        return "other programs may have run meanwhile (see the load), and waits for them are in it"
+    if others >= 0.1 * results[name]["machine"]["cores"]:
+        return f"other programs kept {others:.3g} of the cores busy meanwhile, and waits for them are in it"
+    return "nothing else ran"
+
+
+def _free_limit(results: Results) -> str:
+    rows = [row for row in results["extraction"]["rows"] if row["what"] == "extract, free encoder"]
+    ratios = ", ".join(
+        f"{row['times bound']:.3g} x for clips of {row['clip s']:g} s on {row['workers']}"
+        f" worker{'s' if row['workers'] > 1 else ''}"
+        for row in rows
+    )
     return (
-        f"the same comparison came out between {min(found):.3g} and {max(found):.3g} x while other programs ran (see "
-        "the load), so this is not known better; measure it again on a quiet machine"
+        f"it was {ratios}; beyond decoding an extract scans the packets and digests the file of each clip, hands eight "
+        f"pictures over, and commits with five fsyncs, and the fewer the clips the more these weigh; "
+        f"{_disturbed(results, 'extraction')}"
     )
 
 
-_COLD = (
-    "both wait for one read of the disk, which takes longer than everything else; np.load is spared the look-up of "
-    "the file, because only contents, not inodes, could be dropped from the cache"
-)
+def _cpu_limit(results: Results) -> str:
+    alone = extraction(results, "encode only, ViT-B-32", "CPU s") / results["extraction"]["cores"]
+    wall = extraction(results, "encode only, ViT-B-32", "min s")
+    return (
+        f"the bound takes all cores for granted at every moment; encoding alone takes {wall / alone:.3g} times its CPU "
+        f"seconds / cores, before anything is decoded beside it; {_disturbed(results, 'extraction')}"
+    )
+
+
+def _cold_limit(access: str) -> Callable[[Results], str]:
+    def limit(results: Results) -> str:
+        theirs, ours, disk = (cold(results, what, access) for what in (NPY, OURS, DISK))
+        return (
+            f"reading the same bytes from the disk takes {disk:.3g} of our {ours:.3g} us, so no more than "
+            f"{theirs / disk:.3g} times was there to be had; np.load is spared the look-up of the file, because only "
+            "contents, not inodes, could be dropped from the cache"
+        )
+
+    return limit
+
+
+def _first_limit(results: Results) -> str:
+    first, memory, later = (reads(results, what) for what in (FIRST, MEMORY, OURS))
+    return (
+        f"of {first:.3g} us a copy of the bytes takes {memory:.3g}; the rest is the system call, the checksum, which "
+        f"is one more pass over them, and the digest of the id; a later read, without these, takes {later:.3g}"
+    )
+
+
+def gpu(results: Results, column: str, best: Callable[[Any], float]) -> float:
+    rows = results["extraction"]["rows"]
+    found = [row[column] for row in rows if row["what"].startswith("extract, ViT-B-32 on a GPU") and column in row]
+    if not found:
+        raise KeyError(column)
+    return float(best(found))
+
+
 _COMMIT = (
     "five fsyncs take about a millisecond on this disk, so that what Python does around them (checks, JSON, the "
     "digest of each file, opening what was written) is seen beside them; on a disk with slower fsyncs it is not"
 )
 TARGETS = [
     Target("a hit, first read of a row, against memcpy", "x", lambda r: reads(r, FIRST) / reads(r, MEMORY), most=3,
-           limit="the checksum is one more pass over the row, and the copy out of the kernel costs a system call"),
+           limit=_first_limit),
     Target("the same, against np.load", "x faster", lambda r: reads(r, NPY) / reads(r, FIRST), least=10,
-           limit="two passes over the bytes and the digest of the id take a fixed time; np.load of a file in the page "
-                 "cache is opening it, which this kernel does fast"),
+           limit=lambda r: f"{_first_limit(r)}; np.load takes {reads(r, NPY):.3g}, nearly all of it to open the file, "
+                           f"so that a bare copy is {reads(r, NPY) / reads(r, MEMORY):.3g} times as fast"),
     Target("the same, against zarr-python", "x faster", lambda r: reads(r, ZARR) / reads(r, FIRST), least=100,
-           limit="as above; zarr-python takes whatever its event loop takes"),
-    Target("a hit, later reads, against memcpy", "x", lambda r: reads(r, OURS) / reads(r, MEMORY), most=2),
+           limit=lambda r: f"the same; zarr-python takes {reads(r, ZARR):.3g} us, and a bare copy is "
+                           f"{reads(r, ZARR) / reads(r, MEMORY):.3g} times as fast"),
+    Target("a hit, later reads, against memcpy", "x", lambda r: reads(r, OURS) / reads(r, MEMORY), most=2,
+           limit="Python finds the place of the row and counts the hit, beside a copy of so few bytes"),
     Target("get_many(64), first reads, against np.take", "x",
            lambda r: reads(r, FIRST, "batch 64") / reads(r, TAKE, "batch 64"), most=3,
            limit="each row is copied and then passed over once more for its checksum, and pages are mapped one by one"),
@@ -121,13 +187,14 @@ TARGETS = [
            limit=lambda r: "copying the rows within memory is itself only "
                            f"{reads(r, NPY, 'batch 64') / reads(r, MEMORY, 'batch 64'):.3g} times as fast as np.load"),
     Target("get_many(64), later reads, against LMDB", "x faster",
-           lambda r: reads(r, "LMDB", "batch 64") / reads(r, OURS, "batch 64"), least=1),
+           lambda r: reads(r, "LMDB", "batch 64") / reads(r, OURS, "batch 64"), least=1,
+           limit="LMDB hands out pointers into its map, so that what is left is one copy, as here"),
     Target("through our loader, in-process", "us a sample", lambda r: reads(r, "featurestore, own loader", "epoch"),
            most=6, limit="a batch is a new array each time, and the kernel clears its pages before rows come in"),
     Target("cold hit, one sample, against np.load", "x faster",
-           lambda r: reads(r, NPY, "point", "cold") / reads(r, OURS, "point", "cold"), least=4, limit=_COLD),
+           lambda r: cold(r, NPY, "point") / cold(r, OURS, "point"), least=4, limit=_cold_limit("point")),
     Target("cold hit, batch of 64, against np.load", "x faster",
-           lambda r: reads(r, NPY, "batch 64", "cold") / reads(r, OURS, "batch 64", "cold"), least=4, limit=_COLD),
+           lambda r: cold(r, NPY, "batch 64") / cold(r, OURS, "batch 64"), least=4, limit=_cold_limit("batch 64")),
     Target("bulk write, against zarr-python row by row", "x faster", lambda r: bulk(r, "zarr-python, row by row"),
            least=5, limit="both wait for the disk"),
     Target("bulk write, against np.save + fsync per sample", "x faster",
@@ -135,33 +202,55 @@ TARGETS = [
     Target("bulk write, against LMDB", "of its speed", lambda r: bulk(r, "LMDB, one transaction"), least=0.25,
            limit="the shard is written, digested and checked; see the parts below"),
     Target("one-row commit, against its bare fsyncs", "x", single_row, most=1.3, limit=_COMMIT),
-    Target("1,000,000 ids: open", "CPU s", lambda r: scaled(r, "open CPU s"), most=0.5),
-    Target("1,000,000 ids: look-up", "us", lambda r: scaled(r, "look-up us"), most=5),
-    Target("1,000,000 ids: memory", "MiB", lambda r: scaled(r, "MiB"), most=200),
-    Target("1,000,000 ids: `fstore ls`", "CPU s", lambda r: scaled(r, "fstore ls CPU s"), most=1),
-    Target("1,000,000 ids: `fstore info`", "CPU s", lambda r: scaled(r, "fstore info CPU s"), most=1),
+    Target("1,000,000 ids: open", "CPU s", lambda r: scaled(r, "open CPU s"), most=0.5,
+           limit="32 bytes a row are read, digested and sorted before the first answer"),
+    Target("1,000,000 ids: look-up", "us", lambda r: scaled(r, "look-up us"), most=5,
+           limit="a digest of the id and a search in a sorted column, which numpy is asked for row by row"),
+    Target("1,000,000 ids: memory", "MiB", lambda r: scaled(r, "MiB"), most=200,
+           limit="the place and the checksum of each row stay in memory"),
+    Target("1,000,000 ids: `fstore ls`", "CPU s", lambda r: scaled(r, "fstore ls CPU s"), most=1,
+           limit="Python starts and each segment's header is read"),
+    Target("1,000,000 ids: `fstore info`", "CPU s", lambda r: scaled(r, "fstore info CPU s"), most=1,
+           limit="Python starts and each segment's header is read"),
     Target("4,096 segments of 64 rows: open", "CPU s", lambda r: scaled(r, "open CPU s", 4096 * 64, 4096), most=1,
            limit="three files are looked at for each segment; `fstore compact` makes them one"),
     Target("bytes on disk without the row lines, against the payload", "x",
-           lambda r: r["scale"]["bytes"][0]["(store - rows) / payload"], most=1.01),
+           lambda r: r["scale"]["bytes"][0]["(store - rows) / payload"], most=1.01,
+           limit="the shard has an index of 16 bytes and a checksum of 4 bytes a row, and each segment a header"),
     Target("extraction with an encoder that costs nothing, against decoding alone (worst of all lengths)", "x",
-           worst_free, most=1.25, limit=_free_range),
+           worst_free, most=1.25, limit=_free_limit),
     Target("extraction with ViT-B/32 on the CPU, against (CPU s of decode + of encode) / cores", "x",
            lambda r: extraction(r, "extract, ViT-B-32 on the CPU", "times bound"), most=1.10,
-           limit="the bound takes both cores for granted; other programs ran on them meanwhile (see the load), and "
-                 "encoding alone misses the same bound by more"),
+           limit=_cpu_limit),
     Target("the same in CPU seconds, which others on the machine do not change", "x",
-           lambda r: extraction(r, "extract, ViT-B-32 on the CPU", "CPU times bound's"), most=1.10),
+           lambda r: extraction(r, "extract, ViT-B-32 on the CPU", "CPU times bound's"), most=1.10,
+           limit="workers, commits and hand-over cost the processor as well"),
+    Target("extraction with ViT-B/32 on a GPU, against the slower of decode and encode", "x",
+           lambda r: gpu(r, "times bound", min), most=1.15, limit="see the table of extraction"),
+    Target("share of the time in which the GPU encodes, while decoding keeps up", "of the time",
+           lambda r: gpu(r, "GPU busy", max), least=0.9, limit="decoding does not keep up on these cores"),
     Target("a miss on demand, beyond decode and encode", "s",
            lambda r: extraction(r, "a miss on demand, beyond decode and encode", "median s"), most=0.03,
            limit=lambda r: "a job goes to a worker and back, and five fsyncs follow, each waiting for its turn; the "
-                           f"least was {extraction(r, 'a miss on demand, beyond decode and encode', 'min s'):.3g} s"),
+                           f"least was {extraction(r, 'a miss on demand, beyond decode and encode', 'min s'):.3g} s; "
+                           f"{_disturbed(r, 'extraction')}"),
     Target("memory of an extract, ViT-B/32 included", "MiB",
-           lambda r: extraction(r, "peak memory of the process, model included", "MiB"), most=2048),
+           lambda r: extraction(r, "peak memory of the process, model included", "MiB"), most=2048,
+           limit="PyTorch, the model and pictures of the clips in work are in memory"),
     Target("extract again, 12,799 stored", "CPU s",
-           lambda r: started(r, "extract again, 12799 stored", "CPU s"), most=2),
+           lambda r: started(r, "extract again, 12799 stored", "CPU s"), most=2,
+           limit="each sample is looked up, and its media are asked whether they changed"),
     Target("`import featurestore`, above bare Python", "CPU s",
-           lambda r: started(r, "import featurestore", "above bare python CPU s"), most=0.05),
+           lambda r: started(r, "import featurestore", "above bare python CPU s"), most=0.05,
+           limit="Python reads the modules that every use needs"),
     Target("`fstore --help`, above bare Python", "CPU s",
-           lambda r: started(r, "fstore --help", "above bare python CPU s"), most=0.12),
+           lambda r: started(r, "fstore --help", "above bare python CPU s"), most=0.12,
+           limit="Python reads click and the commands' names"),
+    Target("import of 12,799 files of (8, 768), warm", "x np.load",
+           lambda r: imported(r, "import", "warm", "x np.load"), most=2, limit=lambda r: _import_limit(r)),
+    Target("the same, cold", "x np.load", lambda r: imported(r, "import", "cold", "x np.load"), most=1.3,
+           limit="beside reading the files, their rows are written and fsynced on the same disk"),
+    Target("audit of the same", "s", lambda r: imported(r, "audit", "warm", "median"), most=60,
+           limit="each file is opened, read and looked through"),
+    Target("bytes that differ after import and export", "", lambda r: r["importing"]["differing"], most=0),
 ]  # fmt: skip
