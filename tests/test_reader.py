@@ -543,6 +543,26 @@ def test_a_line_is_read_with_its_row_and_checked(tmp_path: Path) -> None:
     assert reader.get("d") is None  # whose row this is cannot be proven any more
 
 
+def test_ids_are_read_without_the_rest_of_their_lines_and_are_the_same(tmp_path: Path) -> None:
+    """Listing a million ids must not parse a million lines; quotes, backslashes and escapes take the long way."""
+    ids = ["plain", 'a "quoted" one', "back\\slash", "end\\", "样本", "é", "a,b", '{"id":"x"}']
+    store = FeatureStore(tmp_path)
+    store.put_many(KEY, ids, batch(ids), recipe=RECIPE)
+    reader = Reader(str(recipe_dir(tmp_path)), str(KEY))
+    assert reader.ids() == sorted(ids) == sorted(line["id"] for line, _, _ in reader.rows())
+
+
+def test_a_listing_leaves_out_a_row_whose_line_is_damaged(tmp_path: Path) -> None:
+    fill(tmp_path, ["a", "b", "c"])
+    rows = segment_dirs(tmp_path)[0] / "rows"
+    content = rows.read_bytes()
+    for damaged in (content.replace(b'"id":"b"', b'"id":"B"'), content.replace(b'"id":"b"', b'"Id":"b"')):
+        assert damaged != content
+        rows.write_bytes(damaged)
+        reader = Reader(str(recipe_dir(tmp_path)), str(KEY))
+        assert reader.ids() == ["a", "c"]
+
+
 def test_lines_that_change_places_are_noticed(tmp_path: Path) -> None:
     fill(tmp_path, IDS)
     rows = segment_dirs(tmp_path)[0] / "rows"
