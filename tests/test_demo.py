@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.util
 import json
 import wave
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from featurestore import FeatureStore
 from featurestore.cli.demo import demo
 from featurestore.datasets import load_dataset
 from featurestore.demo import CLIPS, Clip, write_dataset
@@ -22,6 +24,8 @@ from featurestore.demo.recording import intensity, pictures
 from featurestore.demo.script import FPS
 from featurestore.merfactory import descriptions_of, peak_of
 from featurestore.samples import Sample, read_manifest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +145,27 @@ def test_the_command_touches_no_folder_in_use(folder: Path) -> None:
     assert result.exit_code == 2
     assert "is not empty; name a folder that is" in result.output
     assert digests(folder) == before
+
+
+def test_make_demo_ends_with_a_table_of_reads_next_to_np_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps before it are the commands of the README and the pages, whose tests run them."""
+    found = importlib.util.spec_from_file_location("demo_script", ROOT / "scripts" / "demo.py")
+    assert found is not None
+    assert found.loader is not None
+    script = importlib.util.module_from_spec(found)
+    found.loader.exec_module(script)
+    ids = [f"s{number}" for number in range(3)]
+    values = np.random.default_rng(0).standard_normal((3, 8, 4), dtype=np.float32)
+    FeatureStore(tmp_path / "features").put_many(script.KEY, ids, values, recipe={"weights": "any"})
+    monkeypatch.setattr(script, "DEMO", tmp_path)
+    rows = dict(script.reading())
+    assert list(rows) == [
+        "open the store and list its samples",
+        "first read of a sample, checksum verified",
+        "later reads",
+        "np.load, one .npy file per sample",
+        "hit rate of these reads",
+    ]
+    assert rows["hit rate of these reads"].split() == ["100.0", "%", "603", "of", "603"]
+    assert all(" us" in text for name, text in rows.items() if "rate" not in name)
+    np.testing.assert_array_equal(np.load(tmp_path / "npy" / "s1.npy"), values[1])
