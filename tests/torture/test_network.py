@@ -121,7 +121,7 @@ def test_a_network_makes_answers_late_and_not_wrong(
     request: pytest.FixtureRequest,
 ) -> None:
     name = request.node.callspec.id
-    counts, found = run(fast_disk / name.replace(" ", "-"), rounds(8, 60), 1, how, GRACE_S)
+    counts, found = run(fast_disk / name.replace(" ", "-"), rounds(8, 60), 1, grace_s=GRACE_S, reader=how)
     answers = counts.pop("answers")
     figures.record(f"network, {name}", answers, "answers", {"wrong": len(found)}, counts)
     assert found[:3] == []
@@ -130,13 +130,14 @@ def test_a_network_makes_answers_late_and_not_wrong(
 
 def test_without_the_grace_a_lagging_listing_shows(fast_disk: Path, figures: Figures) -> None:
     """The mutant: what was replaced is removed at once, and a reader that cannot know it yet misses rows."""
-    _, found = run(fast_disk / "no-grace", 8, 1, read_far, 0)
-    assert found
+    # A loaded machine may merge once in a run.
+    assert any(run(fast_disk / f"no-grace-{number}", 8, 1, reader=read_far)[1] for number in range(5))
     figures.caught("network, listings stay behind", "no grace for readers")
 
 
-def test_ids_are_not_mixed_up_by_what_another_host_sees_later(fast_disk: Path) -> None:
+def test_ids_are_not_mixed_up_by_what_another_host_sees_later(fast_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two readers of one store, one of which lags, agree on every value that both can see."""
+    monkeypatch.setitem(globals(), "LAG_S", 3600.0)
     root = fast_disk / "agree"
     store = FeatureStore(root)
     from oracle import RECIPE, value
@@ -151,5 +152,5 @@ def test_ids_are_not_mixed_up_by_what_another_host_sees_later(fast_disk: Path) -
         np.testing.assert_array_equal(late.get_many(KEY, IDS), np.stack([value(id, 1) for id in IDS]))
         with pytest.raises(MissingFeatureError):
             late.get(KEY, "new")
-        time.sleep(LAG_S + 0.05)
+        monkeypatch.setitem(globals(), "LAG_S", 0.0)
         np.testing.assert_array_equal(late.get(KEY, "new"), value("new", 1))

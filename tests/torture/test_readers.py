@@ -191,7 +191,13 @@ def same(a: Any, b: Any) -> bool:
 
 
 def run(
-    root: Path, seconds: float, threads: int, spoils: bool = False, grace_s: float = 0
+    root: Path,
+    seconds: float,
+    threads: int,
+    *,
+    spoils: bool = False,
+    grace_s: float = 0,
+    reader: Callable[..., tuple[int, list[str]]] = read,
 ) -> tuple[dict[str, int], list[str]]:
     """Two writers, one that merges and removes, two readers, and with `spoils` one that damages and repairs, and one
     whose sample fails; (counts, what was not true).
@@ -207,7 +213,7 @@ def run(
     others: list[Callable[[], int]] = [functools.partial(merge, root, until, grace_s)]
     others += [functools.partial(spoil, root, until), functools.partial(fail_and_retry, root, until)] if spoils else []
     merger, *spoilers = [Worker(other) for other in others]
-    readers = [Worker(functools.partial(read, root, board, until, seed, threads)) for seed in range(2)]
+    readers = [Worker(functools.partial(reader, root, board, until, seed, threads)) for seed in range(2)]
     outcomes = [worker.outcome() for worker in (*readers, *writers, merger, *spoilers)]
     found = [error for _, error in outcomes if error]
     found += [what for result, _ in outcomes[:2] if result for what in result[1]]
@@ -251,6 +257,6 @@ def test_a_writer_that_lets_readers_see_a_change_half_done_is_caught(
     name: str, fast_disk: Path, figures: Figures
 ) -> None:
     with MUTANTS[name]():
-        _, found = run(fast_disk / name.replace(" ", "-"), 6, 2)
-    assert found
+        # A loaded machine may replace once in a run.
+        assert any(run(fast_disk / f"{name} {number}".replace(" ", "-"), 6, 2)[1] for number in range(5))
     figures.caught(PROOF, name)
