@@ -60,7 +60,8 @@ def generate(
     With `greedy`, the tokens are those of one-by-one generation up to rounding in the model's dtype.
     """
     import torch
-    from transformers import DynamicCache
+
+    from affect_infer.kv_cache import roomy_cache
 
     model, device = language.model, language.device
     longest = embedded.shape[1]
@@ -72,7 +73,7 @@ def generate(
     active = list(range(len(ids)))  # rows of the batch, as numbers of samples
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     step: dict[str, Tensor] = {"inputs_embeds": embedded}
-    cache = DynamicCache()
+    cache = roomy_cache()
     cached = {_cache_argument(language): cache}
     with torch.inference_mode():
         for _ in range(sampling.max_new_tokens):

@@ -127,6 +127,7 @@ def load_language(
     if checkpoint is not None and checkpoint.lora_rank is not None:
         model = with_lora(base, checkpoint.lora_rank)
         loaded = _fill_lora(model, checkpoint)
+        # Not merged into the model: in float16 a sum would lose some of them to the coarser steps of its weights.
         model.to(getattr(torch, dtype))  # peft makes its weights float32
     model.to(device).eval().requires_grad_(False)
     return Language(model, load_tokenizer(source), source), loaded
