@@ -40,16 +40,22 @@ def state_of(source: Mapping[str, Any], path: Path | str) -> State:
 
 
 def compare(provenance: Mapping[str, Any], paths: Iterable[Path]) -> State:
-    """What became of the files a row was made of: each against the file of the same name among `paths`.
+    """What became of the files a row was made of, in view of the files that its sample has now.
 
+    Each is compared with the one of the same name, wherever that lies; where there is none, with the only other
+    one of the same ending: a sample that names another video now was made of another.  A file that has no
+    counterpart, such as a description that the manifest leaves out, says nothing.
     "changed" where one did; else "gone" where one cannot be read; else "unchanged".
     """
+    recorded = [source for source in provenance.get("sources", ()) if misfit([source]) is None]
     now = {path.name: path for path in paths}
-    states = {
-        state_of(source, path)
-        for source in provenance.get("sources", ())
-        if misfit([source]) is None and (path := now.get(os.path.basename(source["path"]))) is not None
-    }
+    others = [now[name] for name in now.keys() - {os.path.basename(source["path"]) for source in recorded}]
+    states = set()
+    for source in recorded:
+        name = os.path.basename(source["path"])
+        alike = [now[name]] if name in now else [path for path in others if path.suffix == Path(name).suffix]
+        if len(alike) == 1:
+            states.add(state_of(source, alike[0]))
     return "changed" if "changed" in states else "gone" if "gone" in states else "unchanged"
 
 

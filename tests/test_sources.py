@@ -58,6 +58,20 @@ def test_one_changed_file_is_enough_and_one_gone_is_told_only_without(film: Path
     assert compare({"sources": ["of a store written before these were checked", {}]}, [film]) == "unchanged"
 
 
+def test_a_sample_that_names_another_file_now_was_made_of_another(film: Path, tmp_path: Path) -> None:
+    made = {"sources": [source_of(film)]}
+    better = tmp_path / "film in colour.mp4"
+    better.write_bytes(b"FRAMES")
+    assert compare(made, [better]) == "changed"
+    better.write_bytes(film.read_bytes())  # the same under another name
+    os.utime(better, ns=(0, 0))
+    assert compare(made, [better]) == "unchanged"
+    sound, table = tmp_path / "film.wav", tmp_path / "film.csv"
+    assert compare(made, [sound, table]) == "unchanged"  # no counterpart
+    assert compare(made, [film, tmp_path / "sound of the film.mp4"]) == "unchanged"  # the same name counts
+    assert compare(made, [tmp_path / "one.mp4", tmp_path / "two.mp4"]) == "unchanged"  # nobody knows which
+
+
 @pytest.mark.parametrize(
     ("sources", "said"),
     [
