@@ -789,12 +789,17 @@ def test_recompute_makes_rows_again_from_the_media(tmp_path: Path, shared_media:
     matches = json.loads(result.stdout)["recomputed"]
     assert [match["id"] for match in matches] == ["cfr_gop12", "short5"]
     assert all(match["cosine"] > 0.99999 and match["max_abs"] < 1e-3 for match in matches)
-    # Weights that are not here are told after what was done, which stays.
-    store = ("--store", tmp_path / "taken")
-    result = run("import", tree, *store, "--manifest", manifest, "--recompute", 5)
+    # Of a folder that cannot be made again the reason is told; the others are compared.
+    nobodys = tree / "mer2023" / "frame_Nobodys_uniform_8frms"
+    nobodys.mkdir()
+    np.save(nobodys / "short5.npy", rows(0))
+    result = run("import", tree, *command[2:-1])
     assert result.exit_code == 1
-    assert "ViT-S-32.none has no published weights" in result.stderr
-    assert result.stdout.splitlines()[1].split() == [f"mer2023/{FOLDER}", "2", "411", "2", "0", "0", "0"]
+    made = result.stdout.partition("MADE AGAIN")[2].splitlines()[1:]
+    assert made[0].split()[:2] == [f"mer2023/{nobodys.name}", "-"]
+    assert "no encoder is called 'Nobodys'" in made[0]
+    assert [line.split()[0] for line in made[1:3]] == [f"mer2023/{FOLDER}"] * 2
+    shutil.rmtree(nobodys)
     # The mutant: one sample holds the features of the other.
     folder = tree / "mer2023" / FOLDER
     np.save(folder / "short5.npy", np.load(folder / "cfr_gop12.npy"))

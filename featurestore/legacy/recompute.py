@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.errors import LegacyTreeError
+from featurestore.errors import FeatureStoreError, LegacyTreeError
 from featurestore.extractor import Extractor
 from featurestore.features import Compute, Failure
 from featurestore.key import FeatureKey
@@ -62,18 +62,26 @@ def recompute_tree(
     sampling         another than the folder says: what is called emotion_peak may be emotion_peak_fork
     weights, device  as `Extractor` takes them
     Which samples are chosen depends on the ids alone, so that running it again compares the same ones.
+    A folder of which nothing can be made has one match, of id "-", that says why.
     """
     matches: list[Match] = []
     for folder in scan_tree(root, Findings(), dataset, only).folders:
-        samples = sources.samples(folder)
-        if samples is None or folder.key.modality == "multi":
+        if folder.key.modality == "multi":
             continue  # fused vectors depend on a checkpoint, which nobody recorded
-        ids = choose([id for id in open_folder(folder, Findings()).ids if id in samples], count)
         key = dataclasses.replace(folder.key, sampling=sampling) if sampling else folder.key
-        weights_of = {key.encoder: weights} if weights else {}
-        with Extractor({key.dataset: samples}, weights=weights_of, device=device) as compute:
-            # Made in any order, as workers are ready.
-            matches += sorted(recompute(folder, key, ids, compute), key=lambda match: match.id)
+        found: list[Match] = []
+        try:
+            samples = sources.samples(folder)
+            if samples is None:
+                continue
+            ids = choose([id for id in open_folder(folder, Findings()).ids if id in samples], count)
+            weights_of = {key.encoder: weights} if weights else {}
+            with Extractor({key.dataset: samples}, weights=weights_of, device=device) as compute:
+                found.extend(recompute(folder, key, ids, compute))
+        except FeatureStoreError as error:  # no weights of one encoder, no media of one dataset: the others have theirs
+            found.append(Match(folder.name, "-", problem=str(error)))
+        # Made in any order, as workers are ready.
+        matches += sorted(found, key=lambda match: match.id)
     return matches
 
 
