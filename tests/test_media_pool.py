@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -331,3 +333,25 @@ pool.close()
 def test_pictures_are_those_that_were_drawn() -> None:
     """The maker of clips that these tests rely on."""
     assert number_of(picture(12345, 640, 360)) == 12345
+
+
+def test_a_fork_while_a_worker_starts_keeps_the_main_script_and_may_start_workers() -> None:
+    """With the lock of the thread that started one, the child waited for ever, and its main script was an empty one."""
+    main, inside, leave = sys.modules["__main__"], threading.Event(), threading.Event()
+
+    def start() -> None:
+        with pool_module._no_main():
+            inside.set()
+            leave.wait(0.2)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    inside.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is the point
+        child = os.fork()
+    if child == 0:
+        free = pool_module._swap.acquire(timeout=5)
+        os._exit(0 if free and sys.modules["__main__"] is main else 1)
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

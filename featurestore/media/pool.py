@@ -271,6 +271,8 @@ class _Context(SpawnContext):
 
 
 _swap = threading.Lock()
+# A process forked while a thread is in here would be without its main script, and could never start a worker.
+os.register_at_fork(before=_swap.acquire, after_in_parent=_swap.release, after_in_child=_swap.release)
 
 
 @contextmanager
