@@ -175,9 +175,11 @@ def absence(
     """What to raise for samples that are not stored and cannot be computed here; `meant`: a stored key that is near."""
     count = f"sample {ids[0]!r} is" if len(ids) == 1 else f"{len(ids)} samples, e.g. {ids[0]!r}, are"
     where = f"{key}@{shelf.fingerprint[:8]}" if shelf is not None else str(key)
-    if shelf is not None and shelf.reader.problems:
-        name, why = next(iter(shelf.reader.problems.items()))
-        number = len(shelf.reader.problems)
+    # A copy: another thread may find them repaired meanwhile.
+    problems = dict(shelf.reader.problems) if shelf is not None else {}
+    if shelf is not None and problems:
+        name, why = next(iter(problems.items()))
+        number = len(problems)
         return CorruptSegmentError(
             f"{count} not to be had under {where} in {root}: {number} segment{'s are' if number > 1 else ' is'} "
             f"damaged, e.g. {name}: {why}; run `fstore verify {key} --store {shlex.quote(str(root))} --full --repair`"

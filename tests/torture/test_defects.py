@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from featurestore import FeatureKey, FeatureStore, catalog, reader
+from featurestore import FeatureKey, FeatureStore, catalog, miss, reader
 from featurestore.errors import CorruptSegmentError, MissingFeatureError, StoreError
 from featurestore.failures import Failures
 from featurestore.features import Failure
@@ -194,3 +194,23 @@ def test_ids_are_listed_though_their_segments_go_again_and_again(
 
     monkeypatch.setattr(reader.Segment, "numbered_lines", beside_a_merge)
     assert store.ids(KEY) == ["a", "b", "c", "d"]
+
+
+class Repaired(dict[str, str]):
+    """Problems that another thread finds repaired, just after somebody asked whether there are any."""
+
+    def __bool__(self) -> bool:
+        there = len(self) > 0
+        self.clear()
+        return there
+
+
+def test_damage_that_is_repaired_while_it_is_told_is_told(tmp_path: Path) -> None:
+    """StopIteration, for the problem was gone when it was to be named."""
+    store = FeatureStore(tmp_path)
+    store.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
+    shelf = store.shelf(KEY)
+    assert shelf is not None
+    shelf.reader.problems = Repaired(segment="a flipped bit")
+    with pytest.raises(CorruptSegmentError, match=r"1 segment is damaged, e\.g\. segment: a flipped bit"):
+        raise miss.absence(tmp_path, KEY, ["b"], shelf)
