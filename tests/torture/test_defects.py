@@ -183,7 +183,7 @@ def test_ids_are_listed_though_their_segments_go_again_and_again(
     other.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
     shelf = other.shelf(KEY)
     assert shelf is not None
-    real, merges = reader.Segment.numbered_lines, iter(["b", "c", "d"])
+    real, merges = reader.Segment.numbered_ids, iter(["b", "c", "d"])
 
     def beside_a_merge(segment: reader.Segment, *arguments: Any) -> Any:
         id = next(merges, None) if segment not in shelf.reader.segments else None
@@ -192,7 +192,7 @@ def test_ids_are_listed_though_their_segments_go_again_and_again(
             shelf.compact(grace_s=0)
         return real(segment, *arguments)
 
-    monkeypatch.setattr(reader.Segment, "numbered_lines", beside_a_merge)
+    monkeypatch.setattr(reader.Segment, "numbered_ids", beside_a_merge)
     assert store.ids(KEY) == ["a", "b", "c", "d"]
 
 
