@@ -93,6 +93,16 @@ def gathered(
     }
 
 
+def distinct(ids: Sequence[str]) -> dict[str, None]:
+    """Each id once, in order; InvalidIdError for what cannot be one, and cannot be compared either."""
+    try:
+        return dict.fromkeys(ids)
+    except TypeError:
+        for id in ids:
+            check_id(id)
+        raise
+
+
 def _cast(column: Any, row: int, kinds: str, dtype: str) -> Any:
     """One row in the dtype that is kept, where it is of a kind that loses nothing; else as it is, to be refused."""
     if column is None:

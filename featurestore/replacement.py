@@ -30,7 +30,7 @@ GRACE_S = 900.0  # how long a replaced segment stays for readers that opened bef
 MAX_BYTES = 1 << 30  # of one segment
 MAX_SEGMENTS = 256  # above this extract compacts at its end
 CODECS = {"none": None, "zstd": "zstd"}
-_BLOCK_ROWS = 256
+_BLOCK_ROWS, _BLOCK_BYTES = 256, 64 << 20
 _UNTOUCHED = "nothing was replaced; run `fstore verify --full --repair` first"
 _DIGEST = np.dtype([("hi", ">u8"), ("lo", ">u8")])
 
@@ -242,8 +242,10 @@ class _Blocks:
     group: Sequence[Kept]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        for start in range(0, len(self.group), _BLOCK_ROWS):
-            part = self.group[start : start + _BLOCK_ROWS]
+        payload = self.group[0][0].payload if self.group else 0
+        rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(payload, 1)))
+        for start in range(0, len(self.group), rows):
+            part = self.group[start : start + rows]
             block = np.empty((len(part), *part[0][0].shape), part[0][0].dtype)
             for out, (segment, row, _) in zip(block, part, strict=True):
                 # Every time, also where a reader has checked it before: what is written again must be right.

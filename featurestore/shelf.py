@@ -82,7 +82,7 @@ class Shelf:
         with reading(self.key):
             try:
                 return [self.reader.find(id) for id in ids]
-            except (UnicodeError, AttributeError):
+            except (UnicodeError, AttributeError, TypeError):
                 for id in ids:
                     check_id(id)
                 raise

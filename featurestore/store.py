@@ -14,7 +14,7 @@ from featurestore.catalog import Catalog, as_key
 from featurestore.errors import ReadOnlyError, ValuesError
 from featurestore.eviction import DEFAULT
 from featurestore.failures import FailureRecord
-from featurestore.features import Compute, Features, gathered
+from featurestore.features import Compute, Features, distinct, gathered
 from featurestore.key import FeatureKey, check_id
 from featurestore.memory import MemoryTier
 from featurestore.miss import Found, Hit, Miss, absence, failure_of, recorded
@@ -85,7 +85,7 @@ class FeatureStore:
         if self._memory is None:
             try:
                 values: NDArray[Any] | None = shelf.reader.get(id)
-            except (OSError, ValueError, AttributeError):
+            except (OSError, ValueError, AttributeError, TypeError):
                 values = None  # read again below, where it is said what is wrong
             if values is not None:
                 counts = self.stats.counts()
@@ -171,7 +171,7 @@ class FeatureStore:
         found: dict[str, Found] = {}
         absent: list[str] = []
         listed = False
-        for id in dict.fromkeys(ids):
+        for id in distinct(ids):
             hit = self._look(shelf, id)
             if hit is None and not listed:
                 # The first miss of a call lists the directory again; once is enough for all of them.
@@ -334,7 +334,7 @@ class FeatureStore:
 
     def _nothing(self, key: FeatureKey | str, ids: Sequence[str]) -> Exception:
         """What to raise where nothing at all is stored under a key."""
-        self.stats.counts()[MISSES] += len(set(ids))
+        self.stats.counts()[MISSES] += len(distinct(ids))
         return absence(self.root, key, ids, None, self._catalog.nearest(as_key(key)))
 
 

@@ -15,7 +15,8 @@ from featurestore.errors import ConfigError, UnknownDatasetError
 from featurestore.given import read_given
 from featurestore.key import check_part
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 256 << 10
+MAX_DOTS = 256
 
 LabelKind = Literal["class", "valence", "openset"]
 FaceLayout = Literal["flat", "nested"]
@@ -236,9 +237,15 @@ def read_declaration(path: str | Path) -> Dataset:
     """The dataset that a TOML file of the user's own declares.  ConfigError where it cannot be read."""
     path = Path(path)
     try:
-        data = tomllib.loads(read_given(path, MAX_BYTES).decode())
+        text = read_given(path, MAX_BYTES).decode()
+        # What tomllib needs for a key of many parts grows with the square of their number.
+        if max(line.count(".") for line in text.split("\n")) > MAX_DOTS:
+            raise ConfigError(f"dataset declaration {path} has a line with more than {MAX_DOTS} dots")
+        data = tomllib.loads(text)
     # ValueError: not UTF-8, not TOML, or a date that is none.
     except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"dataset declaration {path} cannot be read: {why}") from error
     except RecursionError as error:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featurestore.errors import LegacyTreeError
 
 HEADER_BYTES = 1 << 16  # far beyond any header of a plain array
-MAX_BYTES = 256 << 20  # of one sample, as in a store
+MAX_BYTES = 128 << 20  # of one sample, as in a store
 
 
 def read_npy(path: str | Path) -> NDArray[np.generic]:

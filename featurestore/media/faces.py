@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from featurestore.errors import MediaError, MissingPackageError
-from featurestore.media.source import check_unchanged, file_source
+from featurestore.media.source import check_unchanged, file_source, opened_file
 
 HEADER_BYTES = 1 << 16  # far beyond any header of a plain array
 MAX_PIXELS = 1 << 24  # of a crop; OpenFace makes 112 x 112
@@ -52,8 +52,7 @@ def count_faces(path: str | Path) -> FaceIndex:
     is shorter or longer than its header says.
     """
     path = Path(path)
-    source = file_source(path)
-    with open(path, "rb") as file:
+    with opened_file(path) as (file, status):
         # No more than this: a header may say that it has four gigabytes.
         head = io.BytesIO(file.read(HEADER_BYTES))
     shape, dtype = _header(path, head)
@@ -67,13 +66,14 @@ def count_faces(path: str | Path) -> FaceIndex:
             f"{path} holds crops of {shape[1]} x {shape[2]}, and more than {MAX_PIXELS} pixels are not read", path
         )
     expected = offset + int(np.prod(shape, dtype=object))
-    if source["size"] != expected:
+    if status.st_size != expected:
         raise MediaError(
-            f"{path} has {source['size']} bytes, but its header announces {expected}: it is cut off or damaged; "
+            f"{path} has {status.st_size} bytes, but its header announces {expected}: it is cut off or damaged; "
             "copy or make it again",
             path,
         )
-    return FaceIndex(path, shape[0], (shape[1], shape[2]), offset, source)
+    # Last, because it reads the whole file.
+    return FaceIndex(path, shape[0], (shape[1], shape[2]), offset, file_source(path))
 
 
 def read_faces(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from featurestore.errors import MediaError
 
@@ -22,18 +24,25 @@ def file_source(path: Path) -> dict[str, Any]:
     Raises MediaError if it is missing, empty, not a file or cannot be read.  A missing or unreadable file
     may be there next time, so only an empty one is a failure worth recording.
     """
+    with opened_file(path) as (file, status):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+
+
+@contextmanager
+def opened_file(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """(the file, its status) for reading; MediaError as of `file_source`, also for what goes wrong while it is read."""
     try:
         # Without O_NONBLOCK a named pipe would wait for a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise unavailable(path, f"is not a regular file; {LOOK}")
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+                raise unavailable(path, "is not a regular file")
+            if status.st_size == 0:
+                raise MediaError(f"{path} is empty (0 bytes); copy or download it again", path)
+            yield file, status
     except OSError as error:
-        raise unavailable(path, f"{error.strerror or error}; {LOOK}") from error
-    if status.st_size == 0:
-        raise MediaError(f"{path} is empty (0 bytes); copy or download it again", path)
-    return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+        raise unavailable(path, error.strerror or str(error)) from error
 
 
 def check_unchanged(source: dict[str, Any]) -> None:
