@@ -1,0 +1,54 @@
+"""Readers that believe what they are given: a run of hostile inputs has to find each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from mutants import mutant
+
+from featurestore import given, reader
+from featurestore.datasets import label_npz
+from featurestore.encoders import tensors
+from featurestore.legacy import npy, strict_yaml
+
+Mutant = Callable[[], AbstractContextManager[None]]
+TRIES = 400  # inputs until a broken version must have been found
+
+# What is broken, and the kind of input that shows it.
+MUTANTS: dict[str, tuple[str, Mutant]] = {
+    "arrays of objects are loaded": (
+        ".npy",
+        lambda: mutant(npy.read_npy, "if dtype.hasobject:", "if dtype.hasobject and np.load(path, allow_pickle=True):"),
+    ),
+    "labels are unpickled by pickle": (
+        "label .npz",
+        lambda: mutant(label_npz._unpickle, '_Unpickler(stream, encoding="latin1").load()', "pickle.load(stream)"),
+    ),
+    "YAML may name objects": (
+        "settings in YAML",
+        lambda: mutant(strict_yaml.load_yaml, "yaml.load(text, _Loader)", "yaml.load(text, yaml.Loader)"),
+    ),
+    "checkpoints are loaded whole": (
+        ".pth",
+        lambda: mutant(tensors.load_plain, "weights_only=True", "weights_only=False"),
+    ),
+    "rows may be of any size": (
+        "forged segments",
+        lambda: mutant(reader._shape_of, "if payload > ROW_BYTES:", "if False:"),
+    ),
+    "lines may begin anywhere": (
+        "forged segments",
+        lambda: mutant(
+            reader.open_segment, 'raise ValueError("the lines in `rows` are not one behind the other")', "pass"
+        ),
+    ),
+    "any file is read whole": (
+        "manifests",
+        lambda: mutant(given.read_given, "if status.st_size > limit:", "if False:"),
+    ),
+    "documents may be nested at will": (
+        "failure records",
+        lambda: mutant(given.parse_json, "except RecursionError:", "except ZeroDivisionError:"),
+    ),
+}
