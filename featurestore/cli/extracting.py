@@ -204,14 +204,18 @@ def _require_same_settings(key: FeatureKey, stored: Recipe, extractor: Extractor
 
 
 def _run(store: FeatureStore, key: FeatureKey, ids: list[str], retry: bool) -> Report:
+    from featurestore.errors import FeatureStoreError
     from featurestore.extract import extract as run
 
     try:
         # Until the first sample is there the encoder is loaded, which may take longer than anything else.
         with Bar(len(ids), f"{key.encoder} of {key.dataset}", waiting="loading ") as bar:
             return run(store, key, ids, retry=retry, progress=bar)
-    except KeyboardInterrupt:
-        stored = len(store.available(key, ids))
+    except KeyboardInterrupt as interrupt:
+        try:
+            stored = len(store.available(key, ids))
+        except FeatureStoreError:
+            raise interrupt from None  # a disk that cannot be read now must not hide why this ended
         raise KeyboardInterrupt(
             f"{stored:,} of {counted(len(ids), 'sample')} of {key} are stored, the same command goes on from there"
         ) from None
