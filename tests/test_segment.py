@@ -26,7 +26,7 @@ from featurestore import segment as room
 from featurestore.errors import CommitUncertainError, ReadOnlyError, StoreError
 from featurestore.levels import Place
 from featurestore.reader import RECORD
-from featurestore.segment import Rows, commit, row_line
+from featurestore.segment import Rows, commit, encode_line, row_line
 
 IDS = ["a", "b", "é"]
 PAYLOAD = 4 * DIM * 4
@@ -105,6 +105,13 @@ def test_zarr_json_says_all_that_is_needed_and_is_sealed(tmp_path: Path) -> None
     seal = header["seal"].encode()
     assert raw.count(seal) == 1
     assert seal == hashlib.blake2b(raw.replace(seal, b"0" * 64), digest_size=32).hexdigest().encode()
+
+
+def test_a_line_of_an_id_alone_is_what_the_encoder_would_write() -> None:
+    for id in ("sample_00000001", 'q"\\', "größe", "\u2028", "a b", "/", "\U0001f600"):
+        assert row_line(id, None, None, None) == encode_line({"id": id})
+    with pytest.raises(UnicodeEncodeError):
+        row_line("\ud800", None, None, None)
 
 
 def test_a_row_costs_its_payload_its_line_and_little_else(tmp_path: Path) -> None:
