@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.durable import fsync_dir, write_file
-from featurestore.errors import InvalidKeyError, ReadOnlyError
+from featurestore.errors import FormatVersionError, InvalidKeyError, ReadOnlyError, RecipeError, UnknownRecipeError
+from featurestore.given import parse_json, read_given
 from featurestore.key import FeatureKey
 from featurestore.reader import FORMAT
 from featurestore.recipe import Recipe
 
+DOCUMENT_BYTES = 16 << 20  # of a recipe; real ones have a few kB
 _durable: set[str] = set()  # recipe directories whose levels this process has fsynced
 
 
@@ -94,6 +96,27 @@ def _fsync_parent(folder: Path) -> None:
         fsync_dir(folder)
     except PermissionError:
         pass  # somebody else's, such as /home: it was there before
+
+
+def read_recipe(place: Place) -> Recipe:
+    """The recipe stored in the group above the segments; its fingerprint must be the directory's name."""
+    path = place.recipe_dir / "zarr.json"
+    try:
+        stored = parse_json(read_given(path, DOCUMENT_BYTES))["attributes"]["featurestore"]
+        if stored["format"] > FORMAT:
+            raise FormatVersionError(
+                f"{path} is format {stored['format']}, this version reads up to {FORMAT}: upgrade featurestore"
+            )
+        recipe, key = Recipe(stored["recipe"]), stored["key"]
+    except (OSError, ValueError, KeyError, TypeError, RecipeError) as error:
+        if isinstance(error, FormatVersionError):
+            raise
+        raise UnknownRecipeError(
+            f"{path} cannot be read as a recipe ({error}); run `fstore verify {place.key}`"
+        ) from error
+    if recipe.fingerprint != place.fingerprint or key != str(place.key):
+        raise UnknownRecipeError(f"{path} holds another recipe than its place says; run `fstore verify {place.key}`")
+    return recipe
 
 
 def ensure_group(level: Path, attributes: Mapping[str, Any], tmp: Path) -> None:

@@ -17,25 +17,21 @@ from featurestore.errors import (
     CorruptSegmentError,
     ExistsError,
     FormatVersionError,
-    RecipeError,
     RecipeMismatchError,
     StoreError,
-    UnknownRecipeError,
     ValuesError,
 )
 from featurestore.failures import FailureRecord, Failures
 from featurestore.features import Failure, Features
 from featurestore.flight import Flight
-from featurestore.given import parse_json, read_given
 from featurestore.key import FeatureKey, check_id
-from featurestore.levels import Place, ensure_levels
-from featurestore.reader import FORMAT, ROW_BYTES, BadRowError, Reader, UnknownFormatError
+from featurestore.levels import Place, ensure_levels, read_recipe
+from featurestore.reader import ROW_BYTES, BadRowError, Reader, UnknownFormatError
 from featurestore.recipe import Recipe
 from featurestore.segment import Rows, commit, encode_line, row_line
 from featurestore.sources import misfit
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
-DOCUMENT_BYTES = 16 << 20  # of a recipe; real ones have a few kB
 
 
 @contextmanager
@@ -241,27 +237,6 @@ class Shelf:
             elif before.shape != item.values.shape or before.tobytes() != np.ascontiguousarray(item.values).tobytes():
                 changed[id] = item
         return fresh, changed
-
-
-def read_recipe(place: Place) -> Recipe:
-    """The recipe stored in the group above the segments; its fingerprint must be the directory's name."""
-    path = place.recipe_dir / "zarr.json"
-    try:
-        stored = parse_json(read_given(path, DOCUMENT_BYTES))["attributes"]["featurestore"]
-        if stored["format"] > FORMAT:
-            raise FormatVersionError(
-                f"{path} is format {stored['format']}, this version reads up to {FORMAT}: upgrade featurestore"
-            )
-        recipe, key = Recipe(stored["recipe"]), stored["key"]
-    except (OSError, ValueError, KeyError, TypeError, RecipeError) as error:
-        if isinstance(error, FormatVersionError):
-            raise
-        raise UnknownRecipeError(
-            f"{path} cannot be read as a recipe ({error}); run `fstore verify {place.key}`"
-        ) from error
-    if recipe.fingerprint != place.fingerprint or key != str(place.key):
-        raise UnknownRecipeError(f"{path} holds another recipe than its place says; run `fstore verify {place.key}`")
-    return recipe
 
 
 def check_features(key: FeatureKey, id: str, item: Features) -> None:

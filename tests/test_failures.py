@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.errors import MediaError, MediaTimeoutError, StoreError
-from featurestore.failures import FailureRecord, Failures
+from featurestore.failures import FailureRecord, Failures, _checksum
 from featurestore.features import Failure
 
 RECIPE = "0123456789abcdef"
@@ -126,3 +126,29 @@ def test_a_failure_takes_its_reason_from_the_error() -> None:
     source = {"path": "a.mp4", "size": 1, "mtime_ns": 2}
     assert Failure.of(MediaError("no stream"), [source]) == Failure("media", "no stream", True, (source,))
     assert Failure.of(MediaTimeoutError("slow")) == Failure("timeout", "slow", False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("id", ["a"]), ("id", None), ("attempts", "1"), ("sources", [3]), ("sources", [{"path": 3}]), ("message", {})],
+)
+def test_a_record_with_fields_of_other_types_counts_as_none(failures: Failures, field: str, value: object) -> None:
+    """Its checksum is right: it was forged."""
+    failures.add("a", Failure("media", "cut off"))
+    (path,) = failures.folder.iterdir()
+    record = {**json.loads(path.read_bytes())["record"], field: value}
+    path.write_text(json.dumps({"record": record, "crc32c": _checksum(record)}))
+    assert failures.all() == {}
+    assert failures.get("a") is None
+    with pytest.raises(ValueError, match="of another type"):
+        failures.read(path)
+
+
+def test_a_record_that_is_nested_too_deeply_or_no_file_counts_as_none(failures: Failures) -> None:
+    failures.add("a", Failure("media", "cut off"))
+    (path,) = failures.folder.iterdir()
+    path.write_text("[" * 100_000)
+    assert failures.get("a") is None
+    path.unlink()
+    os.mkfifo(path)
+    assert failures.all() == {}

@@ -136,3 +136,11 @@ def test_of_takes_a_recipe_or_a_dict() -> None:
     assert Recipe.of({"a": 1}) == recipe
     assert recipe != {"a": 1}
     assert repr(recipe) == "Recipe({'a': 1})"
+
+
+def test_a_recipe_that_is_nested_too_deeply_is_refused() -> None:
+    data: dict[str, Any] = {}
+    for _ in range(100_000):
+        data = {"a": data}
+    with pytest.raises(RecipeError, match="nested 64 deep at most"):
+        Recipe(data)

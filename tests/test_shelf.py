@@ -10,9 +10,9 @@ from keeping import DIM, KEY, RECIPE, batch, fill, recipe_dir, values_of
 
 from featurestore import Failure, Features, FeatureStore, Recipe
 from featurestore.errors import CorruptSegmentError, ExistsError, FormatVersionError, StoreError, UnknownRecipeError
-from featurestore.levels import Place
+from featurestore.levels import Place, read_recipe
 from featurestore.reader import BadRowError, UnknownFormatError
-from featurestore.shelf import Shelf, as_rows, read_recipe, reading
+from featurestore.shelf import Shelf, as_rows, reading
 
 FINGERPRINT = Recipe(RECIPE).fingerprint
 

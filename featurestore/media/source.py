@@ -7,8 +7,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from featurestore.errors import MediaError
 
@@ -30,7 +31,7 @@ def file_source(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def opened_file(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+def opened_file(path: Path) -> Iterator[tuple[BufferedReader, os.stat_result]]:
     """(the file, its status) for reading; MediaError as of `file_source`, also for what goes wrong while it is read."""
     try:
         # Without O_NONBLOCK a named pipe would wait for a writer.

@@ -138,13 +138,20 @@ def _neighbours(total: int, peak: int, before: int, after: int) -> set[int]:
 def _filled(near: set[int], total: int, n: int) -> list[int]:
     """`near` and others at equal distances, n in all, sorted; a short video is repeated in a cycle."""
     missing = n - len(near)
-    others = [i for i in range(total) if i not in near]
-    if len(others) <= missing:
-        chosen = near | set(others)
+    others = total - sum(0 <= i < total for i in near)
+    if others <= missing:
+        chosen = near | set(range(total))
     else:
-        chosen = near | {others[j * len(others) // missing] for j in range(missing)}
+        chosen = near | {_other(near, j * others // missing) for j in range(missing)}
     ordered = sorted(chosen)
     return sorted(ordered[i % len(ordered)] for i in range(n))
+
+
+def _other(near: set[int], number: int) -> int:
+    """The frame with this number among all that are not in `near`; a file may claim any number of frames."""
+    for taken in sorted(i for i in near if i >= 0):
+        number += taken <= number
+    return number
 
 
 def _fork_au_info(sample: Sample) -> tuple[Any, list[dict[str, Any]]]:

@@ -15,11 +15,11 @@ from featurestore.durable import fsync_dir
 from featurestore.errors import FormatVersionError, UnknownRecipeError
 from featurestore.given import read_given
 from featurestore.key import FeatureKey
-from featurestore.levels import Place, ensure_group, group_document
+from featurestore.levels import DOCUMENT_BYTES, Place, ensure_group, group_document, read_recipe
 from featurestore.reader import FORMAT
 from featurestore.recipe import Recipe
 from featurestore.segment import REPLACES_FILE, SHARD_FILE
-from featurestore.shelf import DOCUMENT_BYTES, Shelf, read_recipe
+from featurestore.shelf import Shelf
 from featurestore.verify.findings import Finding, Findings
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
