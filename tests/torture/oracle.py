@@ -30,7 +30,7 @@ def value(id: str, version: int, key: FeatureKey = KEY) -> np.ndarray[Any, np.dt
 
 @dataclass(frozen=True)
 class Op:
-    """put | overwrite | delete | compact | gc | get, of some ids; `version` is what is written."""
+    """put | overwrite | delete | compact | gc | remove | get, of some ids; `version` is what is written."""
 
     name: str
     ids: tuple[str, ...] = ()
@@ -58,6 +58,8 @@ class Op:
             shelf.compact(self.codec, grace_s=0)
         elif self.name == "gc":
             shelf.gc(0)
+        elif self.name == "remove":
+            shelf.remove()
         else:
             for id in self.ids:
                 store.get(self.key, id, recipe=self.recipe.fingerprint)
@@ -113,7 +115,8 @@ class Oracle:
     def _after(self, op: Op) -> dict[str, int]:
         if op.name in ("put", "overwrite"):
             return dict.fromkeys(op.ids, op.version)
-        return dict.fromkeys(op.ids, ABSENT) if op.name == "delete" else {}
+        ids = self._of(op) if op.name == "remove" else op.ids
+        return dict.fromkeys(ids, ABSENT) if op.name in ("delete", "remove") else {}
 
     def _read(self, store: FeatureStore, key: FeatureKey, recipe: Recipe, found: list[str]) -> dict[str, int]:
         """The version of every id that was ever named, by get, get_many, get_features and ids, which must agree."""

@@ -37,6 +37,7 @@ SCENARIOS: dict[str, tuple[list[Op], list[Op]]] = {
     "delete": (PUTS, [Op("delete", ("s0", "t1")), Op("gc")]),
     "delete everything": (PUTS[:1], [Op("delete", ("s0", "t0")), Op("gc"), Op("put", ("s0",), 5)]),
     "compact": (PUTS, [Op("compact"), Op("put", ("a",), 4), Op("compact", codec="zstd")]),
+    "remove": (PUTS, [Op("remove"), Op("put", ("s0",), 5)]),
     "replaced twice, then gc": (
         [*PUTS, Op("overwrite", ("s0",), 2), Op("overwrite", ("s0", "s1"), 3)],
         [Op("overwrite", ("s0",), 4), Op("delete", ("s1",)), Op("gc"), Op("gc")],
@@ -80,6 +81,7 @@ def damage(disk: Path, state: State, oracle: Oracle, go_on: bool) -> list[str]:
     doubt, root = oracle.doubt, disk / STORE
     acknowledged = {place for place, ids in oracle.held.items() if any(ids.values())}
     found = oracle.settle(root)
+    acknowledged = {place for place in acknowledged if any(oracle.held[place].values())}  # not removed meanwhile
     found += [f"no Zarr group at {level}" for place in acknowledged for level in levels_without_group(root, *place)]
     found += [f"{path} does not say what zarr.json says" for path in wrong_second_lists(root)]
     if go_on and not found and doubt is not None:
