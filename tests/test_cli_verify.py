@@ -62,6 +62,9 @@ def test_damage_is_a_line_and_a_json_document(root: Path) -> None:
     result = run("verify", "--store", root, "--full", exit_code=1)
     assert result.stdout.startswith(f"row: {KEY}@{first_recipe(root)[:8]}: row 0 of segment ")
     assert f"(1: {IDS[0]}); verify --repair keeps the sound rows" in result.stdout
+    assert f"To repair: `fstore verify --store '{root}' --full --repair`. What is sound stays, " in result.stdout
+    one = run("verify", KEY, "--store", root, "--full", exit_code=1).stdout
+    assert f"`fstore verify --store '{root}' {KEY} --full --repair`" in one
     document = json.loads(run("verify", "--store", root, "--full", "--json", exit_code=1).stdout)
     assert document["clean"] is False
     assert document["full"] is True
@@ -76,6 +79,7 @@ def test_repair_says_what_it_did_and_the_next_run_is_clean(root: Path) -> None:
     text = run("verify", "--store", root, "--full", "--repair", exit_code=1).stdout
     assert "repaired: moved to " in text
     assert "1 finding, 1 of them repaired" in text
+    assert "To repair" not in text
     assert before <= set(files(root).values())
     run("verify", "--store", root, "--full")
     assert FeatureStore(root).ids(KEY) == sorted(IDS[1:])

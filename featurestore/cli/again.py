@@ -11,12 +11,13 @@ import click
 OF_ONE_RUN = {"ids_from", "as_json", "dry_run", "all_datasets", "config", "full", "repair", "recompute"}
 
 
-def again(command: str, key: object, *more: str, stored: Sequence[tuple[str, ...]] = ()) -> str:
+def again(command: str, key: object | None, *more: str, stored: Sequence[tuple[str, ...]] = ()) -> str:
     """`fstore COMMAND KEY ...` with the options of the line that runs now, as far as COMMAND takes them.
 
+    key      None for a command that needs none
     more     further words
     stored   options that follow from what is stored, e.g. [("--dtype", "float16")]; what was given counts instead
-    Samples are asked for by `--manifest FILE` where none were given.
+    Samples are asked for by `--manifest FILE` where none were given and COMMAND cannot do without.
     """
     from featurestore.cli import fstore  # the group, which imports the users of this module
 
@@ -25,9 +26,10 @@ def again(command: str, key: object, *more: str, stored: Sequence[tuple[str, ...
     assert other is not None
     taken = {option.name for option in other.params} - OF_ONE_RUN
     given = _given(ctx, taken)
-    words = ["fstore", command, str(key), *(word for option in given for word in option), *more]
+    words = ["fstore", command, *([] if key is None else [str(key)])]
+    words += [*(word for option in given for word in option), *more]
     words += [word for option in stored if option[0] not in {name for name, *_ in given} for word in option]
-    if "manifest" in taken and not {"--manifest", "--dataset"} & set(words):
+    if command in ("extract", "retry") and not {"--manifest", "--dataset"} & set(words):
         words += ["--manifest", "FILE"]
     return shlex.join(words)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # they import numpy
     from featurestore.samples import Sample
     from featurestore.verify import Report
 
+REPAIRED = {"group", "recipe", "segment", "row", "line", "file", "record"}
+
 
 @click.command()
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
@@ -175,6 +177,13 @@ def _show(report: Report, store: Path) -> None:
     looked = f"{counted(report.samples, 'sample')}, {counted(report.segments, 'segment')}"
     how = "every byte was read" if report.full else "fast; --full reads every byte"
     click.echo(f"{store}: {counted(report.recipes, 'recipe')}, {looked}: {_verdict(report)} ({how}).")
+    given = click.get_current_context().params
+    if not given["repair"] and any(finding.kind in REPAIRED for finding in report.findings):
+        words = (*given["keys"], *(["--full"] if report.full else []), "--repair")
+        click.echo(
+            f"To repair: `{again('verify', None, *words)}`. What is sound stays, the rest is moved aside, "
+            "nothing is deleted."
+        )
     if report.no_coverage:
         names = ", ".join(report.no_coverage[:3]) + (", ..." if len(report.no_coverage) > 3 else "")
         click.echo(f"Coverage was not checked of {names}: give --manifest FILE, or --dataset NAME --root DIR.")

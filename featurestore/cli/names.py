@@ -33,7 +33,7 @@ def encoders(names: tuple[str, ...], as_json: bool) -> None:
     from featurestore.encoders import encoder_names, load_encoder
     from featurestore.errors import FeatureStoreError
 
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names or encoder_names():
         try:
             found.append(_described(name, load_encoder(name)))
@@ -90,7 +90,7 @@ def samplers(as_json: bool) -> None:
     """List the samplers: what they choose from, their options, and which frames they take."""
     from featurestore.samplers import get_sampler, sampler_names
 
-    found = []
+    found: list[dict[str, Any]] = []
     for entry in map(get_sampler, sampler_names()):
         options = list(inspect.signature(entry.fn).parameters.values())[3:]
         words = (inspect.getdoc(entry.fn) or "").partition("\n")[0]
