@@ -402,6 +402,22 @@ def test_all_test_sets_in_one_go_names_those_that_are_not_there(demo: Path, tmp_
     assert "meld: root " in again.stderr
 
 
+def test_hints_of_all_test_sets_name_the_one_they_are_about(demo: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo, tmp_path / "demo")
+    folder = tmp_path / "demo"
+    broken = next((folder / "mer2023-dataset-process" / "video").glob("*.mp4"))
+    whole = broken.read_bytes()
+    broken.write_text("<html>")
+    line = ["extract", "frame/MeanColour/uniform/4", "--all-datasets", "--root", folder, "--store", tmp_path / "store"]
+    run(*line, exit_code=1)
+    text = run(*line, exit_code=1).stdout
+    hint = next(part for part in text.splitlines() if part.startswith("Those that failed before")).split("`")[1]
+    where = f"--store {tmp_path / 'store'} --root {folder} --dataset mer2023"
+    assert hint == f"fstore retry mer2023/frame/MeanColour/uniform/4 {where}"
+    broken.write_bytes(whole)
+    assert "1 sample: 1 computed" in run(*shlex.split(hint)[1:]).stdout
+
+
 def test_mer_factory_output_goes_with_a_manifest(demo: Path, tmp_path: Path) -> None:
     source = read_manifest(demo / "manifest.csv")
     manifest = tmp_path / "plain.csv"
