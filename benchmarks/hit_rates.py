@@ -1,6 +1,6 @@
 """Hit rates: access traces of training and evaluation against budgets, for each policy and each rival.
 
-    python benchmarks/hit_rates.py [--samples 600] [--quick]          about 4 minutes
+    python benchmarks/hit_rates.py [--samples 600] [--quick]          about 3 minutes
 
 Memory budgets are measured on the real tier of a real store: every trace is read through `FeatureStore.get`,
 and the hits are those of its counters.  Belady's optimum, which knows the future, is the limit.  Time saved is

@@ -1,6 +1,6 @@
 """Reads of samples, batches and whole sets, first and later, warm and cold, beside what a user would pick instead.
 
-    python benchmarks/reads.py [--samples 20000] [--few 411] [--rounds 25] [--quick]       about 6 minutes, 8 GB of disk
+    python benchmarks/reads.py [--samples 20000] [--few 411] [--rounds 20] [--quick]       about 6 minutes, 8 GB of disk
 
 A sample is (8, 768): 24 KB in float32, 12 KB in float16.  All formats hold the same rows, are asked for them in one
 random order, and must give the same numbers.  Times are microseconds per sample, also for batches.  Rivals take turns
@@ -31,11 +31,11 @@ ROUND_S = 0.002
 SCAN_ROUND_S = 0.02
 WARM_UP_S = 3.0
 COLD = 200  # samples read in a cold round
-COLD_ROUNDS = 5
+COLD_ROUNDS = 3
 
 
 def main() -> None:
-    chosen = options(__doc__, samples=(20_000, 411), few=(411, 411), rounds=(25, 3))
+    chosen = options(__doc__, samples=(20_000, 411), few=(411, 411), rounds=(20, 3))
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     start = time.perf_counter()

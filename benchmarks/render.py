@@ -23,8 +23,8 @@ CAVEATS = """\
 * All of it ran on one virtual machine, with the page cache warm unless a table says cold, on a local disk, and with
   nothing but generated data: random numbers, drawn clips, random weights. Reading, decoding and encoding do not care
   what the numbers are; the answers of a language model do, and none are judged here.
-* {shared} Ratios hold better than seconds, because
-  rivals took turns, and so targets are ratios wherever they can be.
+* {shared}
+  Ratios hold better than seconds, because rivals took turns, and so targets are ratios wherever they can be.
 * "CPU s" is what a program used of the processor. On a quiet machine with warm files that is the time one waits; on a
   busy one the wait is longer, and stands beside it where it was measured.
 * How long an fsync and a read of a cold file take is the disk's affair. Yours differs, and so will those rows.

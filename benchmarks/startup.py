@@ -59,8 +59,8 @@ def processes(root: Path, rounds: int) -> list[dict[str, object]]:
         {
             "start": name,
             "wall s": round(min(times), 3),
-            "CPU s": round(min(spent[name]), 3),
-            "above bare python CPU s": round(min(spent[name]) - bare, 3),
+            "CPU s": round(min(spent[name]), 4),
+            "above bare python CPU s": max(0.0, round(min(spent[name]) - bare, 4)),
         }
         for name, times in taken.items()
     ]
