@@ -341,6 +341,28 @@ def test_a_dataset_of_ones_own(small: Path, tmp_path: Path) -> None:
     assert [str(key) for key in store.keys()] == ["my_own/frame/CLIP_VIT_LARGE/emotion_peak/8"]
 
 
+def test_a_dataset_may_be_called_like_a_feature_folder(small: Path) -> None:
+    (small / "mer2023").rename(small / "face_to_face")
+    (small / "frame_X").mkdir()
+    findings = Findings()
+    assert [folder.key.dataset for folder in scan_tree(small, findings, "face_to_face").folders] == ["face_to_face"]
+    assert [(finding.kind, finding.folder) for finding in findings] == [("unknown_folder", "frame_X")]
+    findings = Findings()
+    scan_tree(small, findings)
+    assert [(f.kind, f.folder) for f in findings] == [
+        ("unknown_dataset", "face_to_face"),
+        ("unknown_folder", "frame_X"),
+    ]
+
+
+def test_a_feature_folder_of_nobody_does_not_keep_the_datasets_beside_it_back(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small / "mer2023" / FRAME, small / FRAME)
+    report = import_tree(small, FeatureStore(tmp_path / "store"))
+    assert [(finding.kind, finding.folder) for finding in report.findings] == [("unknown_dataset", FRAME)]
+    assert "say whose features these are" in report.findings[0].message
+    assert [(folder.folder, folder.stored) for folder in report.folders] == [(f"mer2023/{FRAME}", 10)]
+
+
 def test_one_dataset_of_a_tree_can_be_taken(small: Path) -> None:
     for name in ("MELD", "my_own", "meld2"):
         (small / name / FRAME).mkdir(parents=True)

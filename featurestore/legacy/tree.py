@@ -85,14 +85,22 @@ def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, 
             children = list(_folders(root))
         except OSError as error:
             raise LegacyTreeError(f"tree {root} cannot be listed: {error.strerror}") from error
+        nobodys = []
         for child in children:
-            if _looks_like_features(child.name):
-                _take(tree, findings, child, here.name, dataset, child.name)
-                continue
             try:
-                _take_dataset(tree, findings, child, dataset)
+                # A dataset may be called face_to_face.
+                if _is_feature_folder(child.name) or (_looks_like_features(child.name) and not _has_folders(child)):
+                    _take(tree, findings, child, here.name, dataset, child.name)
+                else:
+                    _take_dataset(tree, findings, child, dataset)
             except OSError as error:
                 findings.add("unreadable", shown(child.name), f"the folder cannot be listed: {error.strerror}")
+            except LegacyTreeError as error:
+                nobodys.append((child.name, str(error)))
+        for name, message in nobodys:
+            if not tree.folders:
+                raise LegacyTreeError(message)
+            findings.add("unknown_dataset", name, message)
     if only:
         known = [folder.name for folder in tree.folders]
         for name in only:
@@ -135,6 +143,10 @@ def _looks_like_features(name: str) -> bool:
     return name.startswith(("frame_", "face_", "audio_", "multi_", "au_")) or _is_feature_folder(name)
 
 
+def _has_folders(path: Path) -> bool:
+    return any(_looks_like_features(child.name) for child in _folders(path))
+
+
 def _report_loose(findings: Findings, path: Path, name: str) -> None:
     for file, said in loose_files(path):
         findings.add("stray", name, said, shown(file))
@@ -147,7 +159,7 @@ def _take_dataset(tree: Tree, findings: Findings, path: Path, wanted: str | None
         if path.name.casefold() not in {name.casefold() for name in names}:
             return  # of another dataset than the one to take
     elif _declared(path.name) is None:
-        if any(_looks_like_features(child.name) for child in _folders(path)):
+        if _has_folders(path):
             findings.add("unknown_dataset", shown(path.name), what_dataset(tree.root, path))
         else:
             findings.add("unknown_folder", ".", what_folder(path), shown(path.name))
@@ -170,11 +182,9 @@ def _declared(name: str) -> Dataset | None:
 
 def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str | None, name: str) -> None:
     declared = _declared(parent if dataset is None else dataset)
-    if declared is None and dataset is None:
-        above = Path(os.path.abspath(path)).parent
-        raise LegacyTreeError(f"folder {shown(str(path))}: {whose_features(tree.root, above)}")
+    owner = declared.name if declared else dataset
     try:
-        key = FeatureKey.from_legacy(declared.name if declared else str(dataset), name.rpartition("/")[2])
+        key = FeatureKey.from_legacy(owner or "x", name.rpartition("/")[2])
         close = [known for known in DIMS if key.encoder.startswith(known + "_") and key.encoder not in DIMS]
         if close:
             # frame_CLIP_VIT_LARGE_middle_8frms would otherwise become uniform frames of "CLIP_VIT_LARGE_middle".
@@ -182,6 +192,9 @@ def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str 
     except InvalidKeyError as error:
         findings.add("unknown_folder", shown(name), str(error))
         return
+    if owner is None:
+        above = Path(os.path.abspath(path)).parent
+        raise LegacyTreeError(f"folder {shown(str(path))}: {whose_features(tree.root, above)}")
     tree.folders.append(FeatureFolder(path, key, declared, name))
 
 
