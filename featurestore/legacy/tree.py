@@ -80,39 +80,47 @@ def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, 
     if _is_feature_folder(here.name):
         _take(tree, findings, root, here.parent.name, dataset, here.name)
     else:
-        try:
-            _report_loose(findings, root, ".")
-            children = list(_folders(root))
-        except OSError as error:
-            raise LegacyTreeError(f"tree {root} cannot be listed: {error.strerror}") from error
-        nobodys = []
-        for child in children:
-            try:
-                # A dataset may be called face_to_face.
-                if _is_feature_folder(child.name) or (_looks_like_features(child.name) and not _has_folders(child)):
-                    _take(tree, findings, child, here.name, dataset, child.name)
-                else:
-                    _take_dataset(tree, findings, child, dataset)
-            except OSError as error:
-                findings.add("unreadable", shown(child.name), f"the folder cannot be listed: {error.strerror}")
-            except LegacyTreeError as error:
-                nobodys.append((child.name, str(error)))
-        for name, message in nobodys:
-            if not tree.folders:
-                raise LegacyTreeError(message)
-            findings.add("unknown_dataset", name, message)
+        _take_children(tree, findings, here.name, dataset)
     if only:
-        known = [folder.name for folder in tree.folders]
-        for name in only:
-            if not any(name in (folder, folder.rpartition("/")[2]) for folder in known):
-                raise LegacyTreeError(
-                    f"tree {root} has no feature folder {name!r}; it has {', '.join(known) or 'none'}"
-                )
-        tree.folders = [f for f in tree.folders if f.name in only or f.name.rpartition("/")[2] in only]
+        _keep(tree, only)
     _one_folder_per_key(tree, findings)
     if not tree.folders and not findings:
         raise LegacyTreeError(f"tree {root} holds no feature folder such as {EXAMPLE}")
     return tree
+
+
+def _take_children(tree: Tree, findings: Findings, parent: str, dataset: str | None) -> None:
+    try:
+        _report_loose(findings, tree.root, ".")
+        children = list(_folders(tree.root))
+    except OSError as error:
+        raise LegacyTreeError(f"tree {tree.root} cannot be listed: {error.strerror}") from error
+    nobodys = []
+    for child in children:
+        try:
+            # A dataset may be called face_to_face.
+            if _is_feature_folder(child.name) or (_looks_like_features(child.name) and not _has_folders(child)):
+                _take(tree, findings, child, parent, dataset, child.name)
+            else:
+                _take_dataset(tree, findings, child, dataset)
+        except OSError as error:
+            findings.add("unreadable", shown(child.name), f"the folder cannot be listed: {error.strerror}")
+        except LegacyTreeError as error:
+            nobodys.append((child.name, str(error)))
+    for name, message in nobodys:
+        if not tree.folders:
+            raise LegacyTreeError(message)
+        findings.add("unknown_dataset", name, message)
+
+
+def _keep(tree: Tree, only: tuple[str, ...]) -> None:
+    known = [folder.name for folder in tree.folders]
+    for name in only:
+        if not any(name in (folder, folder.rpartition("/")[2]) for folder in known):
+            raise LegacyTreeError(
+                f"tree {tree.root} has no feature folder {name!r}; it has {', '.join(known) or 'none'}"
+            )
+    tree.folders = [f for f in tree.folders if f.name in only or f.name.rpartition("/")[2] in only]
 
 
 def has_features(root: Path) -> bool:
