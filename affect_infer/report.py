@@ -167,4 +167,4 @@ def _computed(counts: Counter[str]) -> int:
 def _percentile(values: Sequence[float], percent: int) -> float:
     """Nearest rank; 0 without values."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
+    return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -82,8 +82,12 @@ class Results:
         if not isinstance(before, dict):
             raise InputError(f"{self.path} does not begin with a line about its run; choose another --output")
         if before != self.identity:
-            names = [name for name in {**before, **self.identity} if before.get(name) != self.identity.get(name)]
-            changes = "; ".join(f"{name}: {before.get(name)!r} then, {self.identity.get(name)!r} now" for name in names)
+            then, now = dict(_flat(before)), dict(_flat(self.identity))
+            changes = "; ".join(
+                f"{name}: {_said(then, name)} then, {_said(now, name)} now"
+                for name in {**then, **now}
+                if _said(then, name) != _said(now, name)
+            )
             raise ConfigError(
                 f"{self.path} holds answers of other settings ({changes}); give the same settings to go on with it, or "
                 "another --output to begin anew"
@@ -125,6 +129,19 @@ def write_npz(path: str | Path, answers: Mapping[str, str]) -> None:
 def answers_in_order(lines: Mapping[str, Mapping[str, Any]], ids: Iterable[str]) -> dict[str, str]:
     """{sample: answer} of those that were answered, in the dataset's order."""
     return {id: lines[id]["answer"] for id in ids if "answer" in lines.get(id, {})}
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """{"sampling": {"seed": 0}} -> ("sampling.seed", 0)"""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _said(settings: Mapping[str, Any], name: str) -> str:
+    return repr(settings[name]) if name in settings else "nothing"
 
 
 def _lines(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -1,0 +1,67 @@
+"""Going on with a file of results: refused, with the word of what differs, where answers would not belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from affect_infer.config import Settings
+from affect_infer.generate import Sampling
+from affect_infer.model import Answer, Request
+from affect_infer.report import Report
+from affect_infer.results import read_results
+from affect_infer.run import run
+from featurestore.errors import ConfigError
+
+Stored = Callable[..., Settings]
+
+
+class Calm:
+    batch_size_limit: int | None = None
+
+    def answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        return [Answer("calm", 1) for _ in requests]
+
+
+def quiet(settings: Settings) -> Report:
+    return run(settings, progress=False, load=lambda settings, plans: (Calm(), []))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"generation": {"seed": 5, "greedy": False}}, r"sampling\.seed: 0 then, 5 now"),
+        ({"generation": {"max_new_tokens": 9}}, r"sampling\.max_new_tokens: 6 then, 9 now"),
+        ({"mode": "face_frame_audio", "policies": {"au": "off"}}, r"mode: 'face_frame_audio_au' then, 'face_frame_au"),
+        ({"policies": {"face": "off"}}, r"inputs\.face: '[0-9a-f]{16}' then, nothing now"),
+        ({"au": "text", "policies": {"au": "live"}}, "au: 'features' then, 'text' now"),
+    ],
+)
+def test_what_changed_is_named(stored: Stored, changes: dict[str, Any], told: str) -> None:
+    path = Path(quiet(stored()).files[0])
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=rf"answers of other settings \(.*{told}.*another --output"):
+        quiet(stored(**changes))
+    assert path.read_bytes() == before
+
+
+def test_another_checkpoint_has_a_file_of_its_own(stored: Stored, tiny_files: tuple[Path, Path]) -> None:
+    first = quiet(stored())
+    other = replace(stored(), checkpoint=tiny_files[1].with_name("other.pth"))
+    second = quiet(other)
+    assert second.resumed == 0
+    assert second.files != first.files
+
+
+def test_where_an_input_comes_from_may_change_and_is_recorded(stored: Stored) -> None:
+    """Stored and live inputs of one recipe are the same numbers; each line says which they were."""
+    path = Path(quiet(stored()).files[0])
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:6]))
+    report = quiet(stored(policies={"frame": "store_only", "face": "live"}))
+    assert (report.answered, report.resumed) == (7, 5)
+    answers = [line["inputs"]["face"]["answer"] for line in read_results(path)[1].values()]
+    assert answers == ["disk"] * 5 + ["live"] * 7
