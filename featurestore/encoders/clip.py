@@ -61,7 +61,7 @@ class OpenClip(FrozenNetwork):
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        image_size = self.describe()["architecture"]["vision_cfg"]["image_size"]
+        image_size = self.describe()["architecture"]["vision_cfg"].get("image_size", 224)  # open_clip's default
         return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
 
     def known(self) -> dict[str, Any]:

@@ -17,7 +17,14 @@ def require_like(given: Any, known: Any, where: str, name: str = "") -> None:
     where   the folder of the config files, for the message
     name    of the part, as it is written there
     """
-    if known is None or (name.endswith(_SQUARES) and _are_sizes(given)):
+    last = name.rpartition(".")[2]
+    if known is None or (given is None and last in ("crop", "patch_size")):
+        return
+    if last == "layers" and isinstance(given, list) != isinstance(known, list):
+        known = [1] if isinstance(given, list) else 1  # one number, or one for each stage of a ResNet
+    if last in _SQUARES:
+        if not _are_sizes(given):
+            raise _misfit(given, "one number of pixels or two", where, name)
         return
     if isinstance(known, Mapping):
         if not isinstance(given, Mapping):
@@ -26,7 +33,7 @@ def require_like(given: Any, known: Any, where: str, name: str = "") -> None:
             if key in given:
                 require_like(given[key], part, where, f"{name}.{key}".lstrip("."))
     elif isinstance(known, list):
-        if not isinstance(given, list) or (name.endswith(("mean", "std")) and len(given) != len(known)):
+        if not isinstance(given, list) or (last in ("mean", "std") and len(given) != len(known)):
             raise _misfit(given, f"a list like {known!r}", where, name)
         for part in given if known else ():
             require_like(part, known[0], where, name)

@@ -343,7 +343,7 @@ def npy(random: Random, folder: Path, bait: Bait) -> Case:
     if random.random() < 0.1:
         shutil.copytree(tree, tree.with_name("frame_CLIP_VIT_LARGE_uniform_99999999frms"), symlinks=True)
     if random.random() < 0.2:
-        tree.with_name(_name(odd_text(random, bait))).mkdir(exist_ok=True)
+        (tree.parent / _name(odd_text(random, bait))).mkdir(exist_ok=True)
         (tree / f"{_name(odd_text(random, bait))}.npy").write_bytes(b"")
 
     def read() -> None:

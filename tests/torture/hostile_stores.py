@@ -213,7 +213,8 @@ def foreign_store(random: Random, folder: Path, bait: Bait, store: Path) -> Case
         if how < 0.25:
             path.write_bytes(damaged(random, path.read_bytes()))
         elif how < 0.45 and path.suffix == ".json":
-            path.write_bytes(rendered(bent_often(random, json.loads(path.read_bytes()), bait)))
+            as_it_was = json.loads(store.joinpath(path.relative_to(root)).read_bytes())
+            path.write_bytes(rendered(bent_often(random, as_it_was, bait)))
         elif how < 0.65:
             spoil(random, path)
         elif how < 0.8:
