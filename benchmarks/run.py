@@ -32,7 +32,7 @@ def main() -> None:
     if unknown := set(chosen.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     environment = {**os.environ, **({"BENCH_RESULTS": str(QUICK)} if chosen.quick else {})}
-    failed = []
+    failed, began = [], time.perf_counter()
     for name in chosen.names or NAMES:
         print(f"== {name}", flush=True)
         start = time.perf_counter()
@@ -42,6 +42,7 @@ def main() -> None:
         print(f"== {name}: {time.perf_counter() - start:.0f} s\n", flush=True)
     where = ["--results", str(QUICK), "--page", str(QUICK / "benchmarks.md")] if chosen.quick else []
     subprocess.run([sys.executable, str(HERE / "render.py"), *where], check=True)
+    print(f"== all: {(time.perf_counter() - began) / 60:.1f} minutes", flush=True)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

@@ -106,7 +106,7 @@ def _disturbed(results: Results, name: str) -> str:
     if others is None:
         return "other programs may have run meanwhile (see the load), and waits for them are in it"
     if others >= 0.1 * results[name]["machine"]["cores"]:
-        return f"other programs kept {others:.3g} of the cores busy meanwhile, and waits for them are in it"
+        return f"other programs and the kernel kept {others:.3g} cores busy meanwhile, and waits for them are in it"
     return "nothing else ran"
 
 
@@ -168,6 +168,27 @@ def _commit_limit(results: Results) -> str:
         f"the five fsyncs take {bare:.3g} of {ours:.3g} ms on this disk, so that what Python does around them (checks, "
         "JSON, the digest of each file, opening what was written) is seen beside them; on a slower disk it is not"
     )
+
+
+def loop(results: Results, what: str) -> float:
+    return float(find(results["inference_loop"]["loop"], what=what)["median ms a sample"])
+
+
+def batched(results: Results, size: int) -> float:
+    return float(find(results["inference_loop"]["batches"], batch=size)["times one by one"])
+
+
+def on_gpu(what: str) -> Callable[[Results], float | None]:
+    def reached(results: Results) -> float | None:
+        (row,) = [row for row in results["inference_loop"]["gpu"] if row["what"].startswith(what)]
+        return None if row["reached"] == "not measured" else float(row["reached"])
+
+    return reached
+
+
+def _loop_limit(results: Results) -> str:
+    inside = loop(results, "tokenizing, heads, splice and clean-up in it")
+    return f"{inside:.3g} ms of it are tokenizing, heads and splice"
 
 
 TARGETS = [
@@ -260,4 +281,10 @@ TARGETS = [
     Target("audit of the same", "s", lambda r: imported(r, "audit", "warm", "median"), most=60,
            limit="each file is opened, read and looked through"),
     Target("bytes that differ after import and export", "", lambda r: r["importing"]["differing"], most=0),
+    Target("inference loop over a stub, all stored", "ms a sample", lambda r: loop(r, "the loop over a stub, all stored"),
+           most=0.3, limit=_loop_limit),
+    Target("batches of 8, 4 layers of 256 on the CPU, against one by one", "x", lambda r: batched(r, 8), least=3,
+           limit="reading the prompt is arithmetic that a batch does not make cheaper; only the steps after it gain"),
+    Target("batched on a GPU, 7B, against one by one", "x", on_gpu("batched"), least=8),
+    Target("feature preparation on a GPU, hybrid mode", "% of the time", on_gpu("feature"), most=5),
 ]  # fmt: skip
