@@ -510,3 +510,28 @@ def test_the_command_lists_and_shows_declarations(tmp_path: Path) -> None:
     assert data[1]["names"] == ["iemocap", "IEMOCAPFour", "iemocapfour", "IEMOCAP"]
     result = CliRunner().invoke(fstore, ["datasets", "nothing"])
     assert (result.exit_code, "is not known" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = " + "[" * 100_000, "nested too deeply"),
+        ("a." * 2_000 + "b = 1", "a line with more than 256 dots"),  # took gigabytes: the square of their number
+        ("x = " + "9" * 5_000, "cannot be read"),
+        ("#" * 300_000, "and more than 262144 are not read"),
+    ],
+)
+def test_a_declaration_that_would_take_the_machine_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"mine\.toml.*{message}"):
+        read_declaration(tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize("name", ["mer2023", "MER2023"])
+def test_doctor_counts_what_a_published_dataset_has_here(mer2023: Path, name: str) -> None:
+    result = CliRunner().invoke(fstore, ["doctor", "--dataset", name, "--root", str(mer2023)])
+    assert result.exit_code == 1
+    table = {line.split()[0]: line.split()[1:3] for line in result.stdout.splitlines()[2:6]}
+    assert table == {"video": ["2", "1"], "audio": ["1", "2"], "face": ["1", "2"], "subtitles": ["1", "2"]}
+    assert "split test lists 3 samples; the published one has 411" in result.stdout
+    assert f"video: 1 missing in {mer2023 / 'video'}: sample_00000003" in result.stdout
