@@ -828,3 +828,21 @@ def test_recompute_makes_rows_again_from_the_media(tmp_path: Path, shared_media:
     result = run(*command)
     assert result.exit_code == 1
     assert json.loads(result.stdout)["recomputed"][1]["cosine"] < 0.999
+
+
+def test_a_file_or_a_folder_that_claims_gigabytes_costs_nothing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little") + b"{}")
+    with pytest.raises(LegacyTreeError, match=r"is not a \.npy file"):
+        read_npy(path)
+    np.save(path, np.ones(10, np.float32))
+    with monkeypatch.context() as smaller:
+        smaller.setattr("featurestore.legacy.npy.MAX_BYTES", 150)
+        with pytest.raises(LegacyTreeError, match="is too large: 168 bytes, and a sample may have 150"):
+            read_npy(path)
+    folder = small / "mer2023" / "frame_CLIP_VIT_LARGE_uniform_99999999frms"
+    folder.mkdir(parents=True)
+    np.save(folder / "a.npy", np.ones((2, 768), np.float32))
+    (finding,) = import_tree(folder, None).findings
+    assert (finding.kind, finding.ids) == ("shape", ["a"])
+    assert finding.message == "not 99999999 rows as the folder's name says"

@@ -252,3 +252,23 @@ def test_shared_clips_whose_sound_cannot_be_had_are_refused(shared_media: Path) 
     # Edit lists and uncompressed sound count otherwise in their headers, and are whole.
     for name in ("editlist_cut.mp4", "h264.mov"):
         assert read_audio(shared_media / "synthetic" / name).samples.size > 32_000
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001])
+def test_rates_that_no_sound_has_are_refused(rate: int, tmp_path: Path) -> None:
+    """A second at 1 Hz would become 16,000 samples: a small file of gigabytes."""
+    refused(write_wav(tmp_path / "a.wav", noise(4000), rate), f"says that it has {rate} samples a second")
+
+
+def test_sound_that_does_not_fit_into_memory_is_told_and_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_wav(tmp_path / "a.wav", noise(4000), 8000)
+    monkeypatch.setattr("featurestore.media.audio._resample", exhausted)
+    with pytest.raises(MediaError, match=r"a\.wav needs more memory") as caught:
+        read_audio(path)
+    assert not caught.value.deterministic
+
+
+def exhausted(*_: object) -> None:
+    raise MemoryError

@@ -165,3 +165,30 @@ def test_shared_faces(shared_media: Path) -> None:
     for name, text in (("empty_list", "holds no faces"), ("truncated", "header announces")):
         with pytest.raises(MediaError, match=text):
             count_faces(faces / name / f"{name}.npy")
+
+
+def test_a_header_that_lies_about_its_length_costs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little") + b"{}")
+    with pytest.raises(MediaError, match=r"a\.npy is not a \.npy file"):
+        count_faces(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 300, "{", f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({'9' * 5000},)}}"]
+)
+def test_a_header_that_is_no_literal_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode())
+    with pytest.raises(MediaError, match=r"a\.npy is not a \.npy file"):
+        count_faces(path)
+
+
+def test_crops_larger_than_any_face_and_negative_shapes_are_refused(tmp_path: Path) -> None:
+    for shape, text in (((1, 5000, 5000, 3), "5000 x 5000"), ((-1, 8, 8, 3), "not uint8")):
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+        path = tmp_path / "a.npy"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+        os.truncate(path, 128 + 75_000_000)  # a hole
+        with pytest.raises(MediaError, match=text):
+            count_faces(path)

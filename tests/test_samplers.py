@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from featurestore import register_sampler
 from featurestore.errors import ConfigError, DescriptionError, InvalidKeyError, SamplingError, UnknownSamplerError
 from featurestore.samplers import choose, get_sampler, headtail, peak, sampler_names
+from featurestore.samplers.peak import _filled
 from featurestore.samples import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -563,3 +564,9 @@ def test_a_sampler_of_another_package_is_found_by_its_entry_point(
     with pytest.raises(ConfigError, match="takes only skip"):
         chosen("first_frames", 45, 3, jump=2)
     del sys.modules["other_package"]
+
+
+def test_a_file_may_claim_any_number_of_frames(tmp_path: Path) -> None:
+    """The fork lists them all; the same indices come without."""
+    assert _filled({5, 6, 7}, 40, 8) == [0, 5, 6, 7, 10, 17, 25, 32]
+    assert _filled({0, 1}, 10**30, 4) == [0, 1, 2, 2 + (10**30 - 2) // 2]

@@ -98,3 +98,19 @@ def test_another_language_model_is_refused(tiny_files: Files, tmp_path: Path) ->
 def test_an_absent_language_model_says_how_to_fetch_it(tiny_files: Files) -> None:
     with pytest.raises(WeightsNotFoundError, match=r"'nobody/nothing' cannot be read .*hf download nobody/nothing"):
         load_model(tiny_files[1], "nobody/nothing")
+
+
+def test_tensors_of_other_forms_are_refused_by_name(tiny_files: Files, tmp_path: Path) -> None:
+    for name, tensor in (
+        ("audio_llama_proj.weight", torch.ones(3)),
+        ("affectgpt_proj.weight", torch.ones(1, 2, 3)),
+        ("llama_model.x.lora_A.weight", torch.tensor(1.0)),
+    ):
+        short = name.removeprefix("llama_model.").replace(".", r"\.")
+        with pytest.raises(InputError, match=rf"changed\.pth.*{short}.*not a matrix"):
+            read_checkpoint(changed(tiny_files[1], tmp_path, **{name: tensor}))
+    with pytest.raises(InputError, match=r"changed\.pth: tensor 'x' is .* more than the"):
+        read_checkpoint(changed(tiny_files[1], tmp_path, x=torch.zeros(1).expand(1 << 40)))
+    (tmp_path / "bad.pth").write_bytes(b"\x80\x02I" + b"9" * 5000 + b"\n.")
+    with pytest.raises(InputError, match=r"bad\.pth cannot be read"):
+        read_checkpoint(tmp_path / "bad.pth")
