@@ -452,6 +452,7 @@ def _shape_of(array: Dict[str, Any], header: Dict[str, Any]) -> Tuple[int, int, 
         shape, shard, rows = array["shape"], header["shard"]["bytes"], header["rows"]["bytes"]
         n, n_frames, dim = shape
         codec, replaces, made_with = header["codec"], header["replaces"], header["made_with"]
+        _ = header["shard"]["blake2b"], header["rows"]["blake2b"], header["rows"]["table_blake2b"]  # are there
         payload = n_frames * dim * (4 if DTYPES[array["data_type"]] == "<f4" else 2)
         numbers = all(type(number) is int and 0 <= number < 1 << 62 for number in (*shape, shard, rows))
         texts = type(replaces) is list and all(type(name) is str for name in replaces) and type(made_with) is dict

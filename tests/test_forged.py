@@ -81,8 +81,8 @@ def test_what_the_helpers_write_unchanged_is_read(tmp_path: Path, segment: Path)
     ("name", "value"),
     [
         ("replaces", [[]]), ("replaces", 3), ("replaces", {"a": 1}), ("made_with", None), ("codec", "blosc"),
-        ("codec", []), ("shard", None), ("rows", {}), ("shard", {"bytes": -1}), ("rows", {"bytes": 1.5}),
-        ("rows", {"bytes": True}), ("format", "1"), ("format", None),
+        ("codec", []), ("shard", None), ("rows", {}), ("shard", {"bytes": -1}), ("shard", {"bytes": 340}),
+        ("rows", {"bytes": 1.5}), ("rows", {"bytes": True}), ("format", "1"), ("format", None),
     ],
 )  # fmt: skip
 def test_a_header_of_other_types_is_a_damaged_segment(tmp_path: Path, segment: Path, name: str, value: Any) -> None:

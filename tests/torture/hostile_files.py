@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import shutil
 import struct
 import wave
 import zipfile
@@ -341,7 +340,7 @@ def npy(random: Random, folder: Path, bait: Bait) -> Case:
         np.save(stream, np.ones((8, 4), np.float32))
         write(random, tree / "sound.npy", stream.getvalue(), 0)
     if random.random() < 0.1:
-        shutil.copytree(tree, tree.with_name("frame_CLIP_VIT_LARGE_uniform_99999999frms"), symlinks=True)
+        tree = tree.rename(tree.with_name("frame_CLIP_VIT_LARGE_uniform_99999999frms"))
     if random.random() < 0.2:
         (tree.parent / _name(odd_text(random, bait))).mkdir(exist_ok=True)
         (tree / f"{_name(odd_text(random, bait))}.npy").write_bytes(b"")
