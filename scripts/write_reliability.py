@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,21 @@ def _row(name: str, proof: Mapping[str, Any]) -> str:
     if proof["tried"] < AIMS.get(name, 0):
         tried += f" (aimed at {AIMS[name]:,})"
     bad = ", ".join(f"{what}: **{count:,}**" for what, count in proof["bad"].items())
-    beside = ", ".join(f"{count:,} {what}" for what, count in proof["beside"].items())
+    beside = ", ".join(_beside(proof["beside"]))
     run = f"{proof['form']}, {_duration(proof['seconds'])}, {proof['date']}, {proof['commit']}"
     return f"| {name} | {tried} | {bad} | {beside} | {run} |"
+
+
+def _beside(counts: Mapping[str, int]) -> Iterator[str]:
+    """Equal counts of many things together."""
+    names: dict[int, list[str]] = {}
+    for what, count in counts.items():
+        names.setdefault(count, []).append(what)
+    for count, some in names.items():
+        if len(some) > 3:
+            yield f"{count:,} each of {len(some)} kinds ({', '.join(some)})"
+        else:
+            yield from (f"{count:,} {what}" for what in some)
 
 
 def _duration(seconds: float) -> str:
