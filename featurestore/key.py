@@ -65,8 +65,8 @@ class FeatureKey:
         parts = text.split("/")
         if len(parts) != 5:
             raise InvalidKeyError(
-                f"key {text!r} has {len(parts)} part{'s' if len(parts) > 1 else ''}, not 5: DATASET/MODALITY/ENCODER/SAMPLING/N_FRAMES, "
-                "e.g. mer2023/frame/CLIP_VIT_LARGE/uniform/8"
+                f"key {text!r} has {len(parts)} part{'s' if len(parts) > 1 else ''}, not 5: "
+                "DATASET/MODALITY/ENCODER/SAMPLING/N_FRAMES, e.g. mer2023/frame/CLIP_VIT_LARGE/uniform/8"
             )
         count: int | str = int(parts[4]) if _COUNT.fullmatch(parts[4]) else parts[4]
         return cls(parts[0], parts[1], parts[2], parts[3], count)

@@ -356,7 +356,8 @@ def test_a_read_only_store_returns_records(tmp_path: Path) -> None:
         FeatureStore(tmp_path, compute=making).get(KEY, "bad")
     before = sorted(path for path in tmp_path.rglob("*"))
     store = FeatureStore(tmp_path, compute=making, read_only=True)
-    with pytest.raises(FailedSampleError, match=f"`fstore retry {KEY} --manifest FILE.csv --store {tmp_path}` tries again"):
+    hint = f"`fstore retry {KEY} --manifest FILE.csv --store {tmp_path}` tries again"
+    with pytest.raises(FailedSampleError, match=hint):
         store.get(KEY, "bad")
     assert making.asked == [["bad"]]
     assert sorted(path for path in tmp_path.rglob("*")) == before
