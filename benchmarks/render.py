@@ -256,9 +256,9 @@ def _default_policy(mean: Mapping[str, float]) -> str:
     said = "which has the highest mean of those" if best == DEFAULT else f"although {best} has a higher mean, of those"
     return (
         f"The default is `{DEFAULT}`, {said} that need not know the future and let a new working set in. `pinned` "
-        "keeps what came first: as good while one set is read for ever, and of no use after it. The order of rows is the "
-        "project's own code, because libraries have none that lets few newcomers stay: cachetools, whose LFU is compared "
-        "here, has LRU, LFU, FIFO and random."
+        "keeps what came first: as good while one set is read for ever, and of no use after it. The order of rows is "
+        "the project's own code, because no library was found that lets few newcomers stay: cachetools, whose LFU is "
+        "compared here, has LRU, LFU, FIFO and random."
     )
 
 
@@ -295,9 +295,11 @@ def _modes(result: Mapping[str, Any]) -> list[str]:
 
 def _loop(result: Mapping[str, Any]) -> list[str]:
     return [
-        f"**Around the language model**, {result['samples']} samples with all four inputs stored; a stub, one step long, "
-        "stands for the model. Every subtitle is another, so each has to be tokenized.\n\n" + table(result["loop"]),
-        "**In batches**, 32 new tokens by a Qwen2 of 4 layers, 256 wide, fp32, on the CPU\n\n" + table(result["batches"]),
+        f"**Around the language model**, {result['samples']} samples with all four inputs stored; a stub, one step "
+        "long, stands for the model. Every subtitle is another, so each has to be tokenized.\n\n"
+        + table(result["loop"]),
+        "**In batches**, 32 new tokens by a Qwen2 of 4 layers, 256 wide, fp32, on the CPU\n\n"
+        + table(result["batches"]),
         "**On a GPU**, a model of true size\n\n" + table(result["gpu"]),
     ]
 
