@@ -272,3 +272,10 @@ def test_sound_that_does_not_fit_into_memory_is_told_and_not_recorded(
 
 def exhausted(*_: object) -> None:
     raise MemoryError
+
+
+def test_gigabytes_of_zeros_are_not_taken_for_chunks(tmp_path: Path) -> None:
+    """They were walked through eight bytes at a time."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF\x00\x00\x00\x00WAVE" + bytes(8 * 20_000))
+    refused(path, "a wav without sound")

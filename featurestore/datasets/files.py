@@ -66,8 +66,8 @@ def listing(folder: Path) -> frozenset[str]:
             return frozenset(entry.name for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
-    except OSError as error:
-        raise ManifestError(f"folder {folder} cannot be listed: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        raise ManifestError(f"folder {folder} cannot be listed: {error}; look at the declaration") from error
 
 
 class MediaFolder:

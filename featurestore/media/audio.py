@@ -23,6 +23,7 @@ SAMPLE_RATE_HZ = 16_000
 WINDOW = 2 * SAMPLE_RATE_HZ
 """samples in a window"""
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+MAX_CHUNKS = 10_000  # of a wav before its sound
 _BLOCK = 1 << 20  # samples read at a time
 _UNKNOWN_FORMAT = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT: not sound alone, so perhaps a video
 _UNKNOWN_LENGTH = (0, 0xFFFFFFFF)  # as programs write that cannot seek back to the header
@@ -154,7 +155,10 @@ def _check_complete(path: Path, size: int) -> None:
         head = file.read(12)
         if head[:4] != b"RIFF" or head[8:] != b"WAVE":
             return
-        while len(chunk := file.read(8)) == 8:
+        # Few: gigabytes of zeros would be that many empty chunks.
+        for _ in range(MAX_CHUNKS):
+            if len(chunk := file.read(8)) < 8:
+                break
             length = int.from_bytes(chunk[4:], "little")
             there = size - file.tell()
             if chunk[:4] == b"data":
