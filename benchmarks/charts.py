@@ -99,7 +99,7 @@ def _write(figure: Any, path: Path) -> None:
 def colour_of(name: str) -> str:
     if name.startswith("featurestore"):
         return OURS
-    return LIMIT if "from RAM" in name or "(limit)" in name or name == "one file, write + fsync" else RIVAL
+    return LIMIT if "from RAM" in name or "bare read" in name or name == "one file, write + fsync" else RIVAL
 
 
 def draw_reads(results: Mapping[str, Any], folder: Path) -> list[str]:
@@ -107,7 +107,7 @@ def draw_reads(results: Mapping[str, Any], folder: Path) -> list[str]:
     for access, cache, title in (
         ("point", "warm", "Reading one random sample"),
         ("batch 64", "warm", "Reading a random batch of 64"),
-        ("point", "cold", "Reading one random sample whose file is not in the page cache"),
+        ("point", "cold", "One random sample, nothing cached"),
         ("epoch", "warm", "An epoch in PyTorch, batches of 64"),
     ):
         rows = [
@@ -185,8 +185,8 @@ def draw_modes(results: Mapping[str, Any], folder: Path) -> list[str]:
     bars(
         folder / "modes.svg", "The guide's four modes: seconds for 411 samples, less is better", values,
         "seconds, logarithmic",
-        f"claimed: with a language model, on a machine that is not named; measured: without one, on the CPU, small "
-        f"encoders,\n{rows[0]['encoded']} samples scaled to 411",
+        f"claimed: with a language model, on a machine that is not named; measured: without one,\nsmall encoders on the "
+        f"CPU, {rows[0]['encoded']} samples scaled to 411",
         log=True,
     )  # fmt: skip
     stages = [(row["stage"], row["median ms"]) for row in result["stages"]]

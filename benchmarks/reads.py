@@ -83,9 +83,9 @@ class Take(Memory):
 
 
 class OneRead(Memmap):
-    """The limit where files are cold: one read of an open file per sample, those of a batch announced beforehand."""
+    """Where files are cold: one read of an open file per sample, those of a batch announced beforehand."""
 
-    name = "one read of the disk (limit)"
+    name = "one bare read per sample"
 
     def open(self) -> None:
         self.file = open(self.path / "all.npy", "rb", buffering=0)

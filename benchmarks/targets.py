@@ -61,7 +61,7 @@ def cold(results: Results, read: str, access: str) -> float:
 
 
 OURS, FIRST, NPY = "featurestore", "featurestore, first reads", "np.load, a file per sample"
-MEMORY, TAKE, DISK = "memcpy from RAM", "np.take from RAM", "one read of the disk (limit)"
+MEMORY, TAKE, DISK = "memcpy from RAM", "np.take from RAM", "one bare read per sample"
 ZARR = "zarr-python, a chunk per sample"
 
 
