@@ -185,8 +185,8 @@ def draw_modes(results: Mapping[str, Any], folder: Path) -> list[str]:
     bars(
         folder / "modes.svg", "The guide's four modes: seconds for 411 samples, less is better", values,
         "seconds, logarithmic",
-        f"claimed: with a language model, on a machine that is not named; measured: without one,\nsmall encoders on the "
-        f"CPU, {rows[0]['encoded']} samples scaled to 411",
+        f"claimed: with a language model, on a machine that is not named; measured: without one,\nsmall encoders "
+        f"on the CPU, {rows[0]['encoded']} samples scaled to 411",
         log=True,
     )  # fmt: skip
     stages = [(row["stage"], row["median ms"]) for row in result["stages"]]
