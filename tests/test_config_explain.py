@@ -273,6 +273,47 @@ def test_each_contradiction_is_named_with_its_opposite(tmp_path: Path, old: str,
     assert key in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "key", "note"),
+    [
+        ("frame_sampling: 'emotion_peak'", "frame_sampling: 'emotionpeak'", "datasets.mer2023.frame_sampling",
+         "sampler 'emotionpeak' is not known; did you mean 'emotion_peak'?"),
+        ("\"CLIP_VIT_LARGE\"", "\"CLIP_VIT_LARG\"", "model.visual_encoder", "did you mean 'CLIP_VIT_LARGE'?"),
+        ("HUBERT_LARGE", "HUBRT_LARGE", "model.acoustic_encoder", "did you mean 'HUBERT_LARGE'?"),
+        ("CLIP_VIT_LARGE", "ViT-B-23.openai", "model.visual_encoder", "did you mean 'ViT-B-32.openai'"),
+        # The old scripts' encoder: imported frames of it would do, but faces are to be computed.
+        ("CLIP_VIT_LARGE", "EVA_CLIP_G", "datasets.mer2023.visual_encoder", "no encoder is called 'EVA_CLIP_G'"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_none_is_told_with_the_one_that_is_meant(
+    tmp_path: Path, old: str, new: str, key: str, note: str
+) -> None:
+    found = guide(tmp_path, **{old: new})
+    assert note in {setting.key: setting.note for setting in [*found.unknown, *found.contradictions]}[key]
+    with pytest.raises(ConfigError, match=r"contradicts itself|names what is not known"):
+        found.check()
+    result = run("config", "explain", write(tmp_path, GUIDE.replace(old, new)))
+    assert result.exit_code == 1, result.output
+    assert "unknown" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32.openai", "DINO2_LARGE"])
+def test_every_encoder_that_there_is_may_be_named(tmp_path: Path, name: str) -> None:
+    assert guide(tmp_path, CLIP_VIT_LARGE=name).check().unknown == []
+
+
+def test_frames_of_an_old_encoder_may_come_from_the_store(tmp_path: Path) -> None:
+    found = guide(tmp_path, CLIP_VIT_LARGE="EVA_CLIP_G", face_frame_audio_au="frameonly")
+    assert found.check().unknown == []
+
+
+def test_a_file_of_affect_infers_own_form_is_sent_to_it(tmp_path: Path) -> None:
+    result = run("config", "explain", write(tmp_path, "affect_infer: 1\ndatasets: {}\n"))
+    assert result.exit_code == 2
+    assert "affect-infer's own form" in result.stderr
+    assert "`affect-infer inspect --cfg-path " in result.stderr
+
+
 def test_au_without_a_place_to_read_from_is_contradictory(tmp_path: Path) -> None:
     text = GUIDE.replace("mer_factory_output: '/data/MER-Factory/output'", "frame_n_frms: 8", 1)
     text = text.replace("    frame_n_frms: 8\n", "", 1).replace(
@@ -383,6 +424,14 @@ def test_explain_prints_every_key_and_the_commands(tmp_path: Path) -> None:
     assert f"  {command} --store preextracted_features --mer-factory /data/MER-Factory/output --device cuda:0" in lines
 
 
+def test_explain_says_where_weights_must_be_given(tmp_path: Path) -> None:
+    remark = "ViT-S-32.none has no published weights: add --weights DIR, or random:SEED to try things out"
+    result = run("config", "explain", write(tmp_path, GUIDE.replace("CLIP_VIT_LARGE", "ViT-S-32.none")))
+    assert result.exit_code == 0, result.output
+    assert f"  {remark}" in result.stdout.splitlines()
+    assert "no published weights" not in run("config", "explain", write(tmp_path, GUIDE)).stdout
+
+
 def test_explain_exits_1_on_contradictions_and_2_on_errors(tmp_path: Path) -> None:
     result = run("config", "explain", write(tmp_path, GUIDE.replace("skip_encoders: False", "skip_encoders: True")))
     assert result.exit_code == 1
@@ -396,6 +445,17 @@ def test_explain_as_json(tmp_path: Path) -> None:
     data = json.loads(run("config", "explain", write(tmp_path, GUIDE), "--json").stdout)
     assert data["datasets"]["mer2023"]["policies"]["frame"] == "store"
     assert {setting["status"] for setting in data["settings"]} == {"used"}
+
+
+def test_names_are_judged_without_torch(tmp_path: Path) -> None:
+    path = write(tmp_path, GUIDE.replace("emotion_peak", "emotionpeak").replace("CLIP_VIT_LARGE", "ViT-B-23.openai"))
+    code = (
+        "import sys; from click.testing import CliRunner; from featurestore.cli import fstore;"
+        f"result = CliRunner().invoke(fstore, ['config', 'explain', {str(path)!r}]);"
+        "assert result.exit_code == 1, result; print(sorted({'torch', 'zarr'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.serial

@@ -152,6 +152,8 @@ def test_an_unknown_dataset_lists_the_known_and_the_nearest() -> None:
         UnknownDatasetError, match=r"'mer-2023' is not known; did you mean 'mer2023'\? known: cmumosei, "
     ):
         resolve_dataset("mer-2023")
+    with pytest.raises(UnknownDatasetError, match="did you mean 'mer2023'"):  # and not mer2024, as near to difflib
+        resolve_dataset("mer2032")
     with pytest.raises(UnknownDatasetError):
         resolve_dataset("mer2025-dataset")  # the data folder of three datasets names none of them
 

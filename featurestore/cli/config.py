@@ -27,7 +27,8 @@ def config() -> None:
 def explain(ctx: click.Context, file: Path, as_json: bool) -> None:
     """Say of each key of a YAML file whether it is used, ignored or contradictory, and what it amounts to here.
 
-    Unknown keys, duplicate keys and aliases are errors (exit 2); contradictions are findings (exit 1).
+    Unknown keys, duplicate keys and aliases are errors (exit 2); contradictions, and names of no encoder or sampler,
+    are findings (exit 1).
     """
     from featurestore.legacy.guide import read_guide
 
@@ -36,7 +37,7 @@ def explain(ctx: click.Context, file: Path, as_json: bool) -> None:
         echo_json(_as_json(guide))
     else:
         _print(guide)
-    if guide.contradictions:
+    if guide.contradictions or guide.unknown:
         ctx.exit(1)
 
 
@@ -53,10 +54,17 @@ def _print(guide: Guide) -> None:
             click.echo(f"  {modality:<6} {policy:<6} {entry.keys.get(modality, '')}".rstrip())
         for line in commands(guide, entry):
             click.echo(f"  {line}")
-    if guide.contradictions:
-        click.echo(
-            f"\n{len(guide.contradictions)} contradictory; nothing runs with this file until they are mended.", err=True
-        )
+        for encoder in _without_weights(entry):
+            click.echo(f"  {encoder} has no published weights: add --weights DIR, or random:SEED to try things out")
+    counts = {"contradictory": len(guide.contradictions), "unknown": len(guide.unknown)}
+    if wrong := ", ".join(f"{count} {status}" for status, count in counts.items() if count):
+        click.echo(f"\n{wrong}; nothing runs with this file until they are mended.", err=True)
+
+
+def _without_weights(entry: GuideDataset) -> list[str]:
+    """Encoders of what is to be stored that a settings file cannot say the weights of."""
+    stored = (key.encoder for modality, key in entry.keys.items() if entry.policies[modality] == "store")
+    return [encoder for encoder in dict.fromkeys(stored) if encoder.endswith(".none")]
 
 
 def commands(guide: Guide, entry: GuideDataset) -> list[str]:

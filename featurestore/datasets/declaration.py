@@ -294,7 +294,11 @@ def unibench_names() -> list[str]:
 
 def nearest_name(text: str) -> str | None:
     """The name of a known dataset that a misspelt one probably means."""
-    return next(iter(difflib.get_close_matches(text.casefold(), _index(), 1)), None)
+    wanted = text.casefold()
+    close = difflib.get_close_matches(wanted, _index(), 10)
+    # Two digits that changed places make mer2032 of mer2023; difflib finds mer2024 as near.
+    swapped = (name for name in close if sorted(name) == sorted(wanted))
+    return next(swapped, close[0] if close else None)
 
 
 def resolve_dataset(name: str | Path) -> Dataset:

@@ -12,6 +12,7 @@ from featurestore.datasets import Dataset, Roots, make_samples, resolve_dataset,
 from featurestore.errors import ConfigError, UnknownDatasetError
 from featurestore.key import FeatureKey
 from featurestore.legacy.guide_keys import KEYS, PLACEHOLDER, USED, flatten
+from featurestore.legacy.guide_names import unknown_names
 from featurestore.legacy.strict_yaml import load_yaml, set_options
 from featurestore.legacy.tree import has_features
 from featurestore.samples import Sample
@@ -40,7 +41,7 @@ class Setting:
     key: str
     value: Any
     status: str
-    """used | ignored | contradictory"""
+    """used | ignored | contradictory | unknown (a value that names no encoder or sampler)"""
     note: str = ""
 
 
@@ -103,11 +104,16 @@ class Guide:
     def contradictions(self) -> list[Setting]:
         return [setting for setting in self.settings if setting.status == "contradictory"]
 
+    @property
+    def unknown(self) -> list[Setting]:
+        return [setting for setting in self.settings if setting.status == "unknown"]
+
     def check(self) -> Guide:
-        """Itself, or ConfigError that lists every contradiction: no choice is made between two settings."""
-        if self.contradictions:
-            lines = "\n".join(f"  {setting.key}: {setting.note}" for setting in self.contradictions)
-            raise ConfigError(f"{self.path} contradicts itself:\n{lines}")
+        """Itself, or ConfigError that lists every contradiction or unknown name: no choice is made for the user."""
+        for wrong, said in ((self.contradictions, "contradicts itself"), (self.unknown, "names what is not known")):
+            if wrong:
+                lines = "\n".join(f"  {setting.key}: {setting.note}" for setting in wrong)
+                raise ConfigError(f"{self.path} {said}:\n{lines}")
         return self
 
 
@@ -118,6 +124,7 @@ class _File:
     path: Path
     values: dict[tuple[str, str, str], Any]
     wrong: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    unknown: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     def get(
         self, name: str, key: str, kind: type, sections: tuple[str, ...] = ("datasets", "inference", "model")
@@ -141,7 +148,8 @@ def read_guide(path: str | Path, options: Sequence[str] = ()) -> Guide:
 
     options   `a.b=value`, set in the file's content before it is judged
     Raises ConfigError for YAML that is not plain data, for a key that no known file has, for values of another type,
-    for an unknown mode or dataset.  What contradicts something else is in `settings`; see `Guide.check`.
+    for an unknown mode or dataset.  What contradicts something else, and names of no encoder or sampler, are in
+    `settings`; see `Guide.check`.
     """
     path = Path(path)
     values: dict[tuple[str, str, str], Any] = {}
@@ -159,6 +167,8 @@ def read_guide(path: str | Path, options: Sequence[str] = ()) -> Guide:
             raise ConfigError(f"{path}: {name!r} is {dataset.name}, which is given twice")
         datasets[dataset.name] = _one_dataset(file, name, dataset)
     _judge_model(file)
+    live = {k.encoder for entry in datasets.values() for m, k in entry.keys.items() if entry.policies[m] == "live"}
+    file.unknown = unknown_names(file.values, live)
     gpu = file.get("", "gpu", int, ("inference",))
     output = file.get("", "base_root", str, ("inference",))
     settings = tuple(_setting(file, where) for where in dict.fromkeys([*values, *file.wrong]))
@@ -281,6 +291,8 @@ def _same(one: Any, other: Any, dataset: str) -> bool:
 def _setting(file: _File, where: tuple[str, str, str]) -> Setting:
     section, _, key = where
     value, use = file.values.get(where), KEYS[section][key]
+    if where in file.unknown:  # before what it contradicts: there it was meant to be the same
+        return Setting(_dotted(where), value, "unknown", file.unknown[where])
     if where in file.wrong:
         return Setting(_dotted(where), value, "contradictory", file.wrong[where])
     if value is None:

@@ -74,6 +74,11 @@ PLACEHOLDER = ("xxx", "xxx-xxx")
 def flatten(data: Mapping[str, Any], where: str) -> Iterator[tuple[str, str, str, Any]]:
     """(section, dataset or "", key, value) of each setting.  ConfigError for a key that no known file holds."""
     for section, content in data.items():
+        if section == "affect_infer":
+            raise ConfigError(
+                f"{where} is a file of affect-infer's own form, not one of AffectGPT's: "
+                f"`affect-infer inspect --cfg-path {where}` and `affect-infer run --cfg-path {where}` read it"
+            )
         if section not in KEYS:
             raise ConfigError(f"{where}: unknown section {section!r}{_hint(section, KEYS)}")
         if not isinstance(content, dict):

@@ -13,6 +13,7 @@ It raises SamplingError where a sample does not allow it, and never takes other 
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -120,7 +121,9 @@ def get_sampler(name: str) -> SamplerEntry:
             fn = point.load()
             register_sampler(name, fn, getattr(fn, "version", 1), getattr(fn, "conflict", None))
     if name not in _registry:
-        raise UnknownSamplerError(f"sampler {name!r} is not known; there are {', '.join(sampler_names())}")
+        near = difflib.get_close_matches(name, sampler_names(), 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownSamplerError(f"sampler {name!r} is not known; {hint}there are {', '.join(sampler_names())}")
     return _registry[name]
 
 
