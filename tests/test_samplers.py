@@ -533,7 +533,7 @@ def test_names_are_those_of_keys_and_taken_once() -> None:
 
 def test_an_unknown_sampler_lists_those_there_are() -> None:
     with pytest.raises(
-        UnknownSamplerError, match=r"'unifrom' is not known; did you mean 'uniform'\? there are .*, uniform"
+        UnknownSamplerError, match=r"'unifrom' is not known; did you mean .uniform.\? there are "
     ):
         get_sampler("unifrom")
 
