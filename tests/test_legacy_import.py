@@ -158,18 +158,19 @@ def test_a_dataset_of_ones_own_is_met_with_the_command_that_imports_it(small: Pa
     (small / "mer2032").symlink_to(small / "my_clips")
     (small / "my own").symlink_to(small / "my_clips")
     store = ("--store", tmp_path / "store")
+    given = f"--store {tmp_path / 'store'}"
     report = json.loads(run("import", small, *store, "--json").stdout)
     said = {finding["folder"]: finding["message"] for finding in report["findings"]}
     assert {finding["kind"] for finding in report["findings"]} == {"unknown_dataset"}
-    assert said["my_clips"].endswith(f"if it is your own: fstore import {small} --dataset my_clips")
-    assert said["mer2032"].endswith(f"; if mer2024 is meant: fstore import {small}/mer2032 --dataset mer2024")
-    assert said["my own"].endswith(f"say what it is called: fstore import '{small}/my own' --dataset NAME")
+    assert said["my_clips"].endswith(f"if it is your own: fstore import {small} --dataset my_clips {given}")
+    assert said["mer2032"].endswith(f"; if mer2023 is meant: fstore import {small}/mer2032 --dataset mer2023 {given}")
+    assert said["my own"].endswith(f"say what it is called: fstore import '{small}/my own' --dataset NAME {given}")
     for message in said.values():
         words = shlex.split(message.rpartition("fstore ")[2].replace("NAME", "my_own"))
-        result = run(*words, *store)
+        result = run(*words)
         assert result.exit_code == 0, result.output
     keys = [str(key) for key in FeatureStore(tmp_path / "store").keys()]
-    assert keys == [f"{name}/frame/CLIP_VIT_LARGE/emotion_peak/8" for name in ("mer2024", "my_clips", "my_own")]
+    assert keys == [f"{name}/frame/CLIP_VIT_LARGE/emotion_peak/8" for name in ("mer2023", "my_clips", "my_own")]
     assert run("import", small, *store, "--dataset", "my own").exit_code == 2
 
 
@@ -188,6 +189,38 @@ def test_files_of_mer_factory_are_known_by_name(small: Path, name: str) -> None:
         (finding,) = import_tree(tree, None).findings
         assert (finding.kind, finding.folder, finding.ids) == ("unknown_folder", folder, ["s0", "s1", "s2"])
         assert "fstore extract --mer-factory DIR" in finding.message
+
+
+def test_features_beside_the_media_of_a_dataset_are_found(small: Path, tmp_path: Path) -> None:
+    """`mer2023-dataset-process/features/frame_...`: whichever of the folders is given, the dataset is known."""
+    data = small / "mer2023-dataset-process"
+    for name in ("video", "audio", "openface_face"):
+        (data / name).mkdir(parents=True)
+    shutil.move(small / "mer2023", data / "features")
+    np.save(data / "openface_face.npy", rows(0))
+    for path in (small, data, data / "features", data / "features" / FRAME):
+        for dataset in (None, "mer2023"):
+            findings = Findings()
+            assert [str(f.key) for f in scan_tree(path, findings, dataset).folders] == [TEMPLATES[FRAME]], path
+            assert not findings
+    result = run("import", small, "--store", tmp_path / "store")
+    assert result.exit_code == 0, result.output
+    assert f"mer2023-dataset-process/features/{FRAME}" in result.stdout
+
+
+def test_a_level_called_features_is_nobodys_name(small: Path) -> None:
+    (small / "mine").mkdir()
+    shutil.move(small / "mer2023", small / "mine" / "features")
+    (finding,) = import_tree(small, None).findings
+    assert (finding.kind, finding.folder) == ("unknown_dataset", "mine")
+    assert finding.message.endswith(f"if it is your own: fstore import {small} --dataset mine")
+    assert [str(f.key) for f in scan_tree(small, Findings(), "mine").folders] == [
+        "mine/frame/CLIP_VIT_LARGE/emotion_peak/8"
+    ]
+    for path in (small / "mine", small / "mine" / "features"):
+        with pytest.raises(LegacyTreeError, match=r"'mine' is none of the datasets") as raised:
+            scan_tree(path, Findings())
+        assert "--dataset features" not in str(raised.value)
 
 
 def test_the_folder_one_is_in_is_a_tree(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -654,19 +687,81 @@ def test_import_prints_a_table_and_exits_1_on_findings(small: Path, tmp_path: Pa
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["FOLDER", "FILES", "EXPECTED", "STORED", "PRESENT", "REFUSED", "SUSPECT"]
-    assert lines[1].split() == [f"mer2023/{FRAME}", "10", "411", "10", "0", "0", "0"]
+    assert lines[1].split() == [f"mer2023/{FRAME}", "10", "411", "10", "0", "0", "-"]  # nobody looked
     assert lines[-1] == f"10 samples stored in {tmp_path / 'store'} under origin '{small.parent.name}/tree'."
     plant_zero(small / "mer2023" / FRAME)
-    result = run("import", small, "--audit", "--dry-run")
+    result = run("import", small, "--audit", "--dry-run", "--store", tmp_path / "none")
     assert result.exit_code == 1
     assert "zero" in result.stdout
     assert "(1: sample_00000000)" in result.stdout
-    assert result.stdout.splitlines()[-1] == "Nothing was stored (--dry-run)."
+    assert result.stdout.splitlines()[1].split()[1:] == ["10", "411", "10", "0", "0", "2"]
+    assert result.stdout.splitlines()[-1].startswith("Nothing was stored (--dry-run): 10 samples would be, in ")
 
 
 def test_dry_run_touches_no_store(small: Path, tmp_path: Path) -> None:
     assert run("import", small, "--dry-run", "--store", tmp_path / "store").exit_code == 0
     assert not (tmp_path / "store").exists()
+
+
+def test_dry_run_says_what_an_import_would_do(small: Path, tmp_path: Path) -> None:
+    """What is present, refused and would be stored is what the import then says of the same tree."""
+    store = ("--store", tmp_path / "store", "--json")
+    shutil.move(small / "mer2023" / FRAME / "sample_00000009.npy", tmp_path / "new.npy")
+    assert run("import", small, *store).exit_code == 0
+    shutil.move(tmp_path / "new.npy", small / "mer2023" / FRAME / "sample_00000009.npy")
+    plant_zero(small / "mer2023" / FRAME)
+    np.save(small / "mer2023" / FRAME / "sample_00000004.npy", rows(4) * np.float32(np.nan))
+    before = state(tmp_path / "store")
+    dry = run("import", small, *store, "--dry-run")
+    assert state(tmp_path / "store") == before
+    wet = run("import", small, *store)
+    assert dry.exit_code == wet.exit_code == 1
+    told, done = json.loads(dry.stdout), json.loads(wet.stdout)
+    assert told["findings"] == done["findings"]
+    (row,), (then,) = told["folders"], done["folders"]
+    assert (row.pop("would_store"), row.pop("stored")) == (then.pop("stored"), then.pop("would_store")) == (1, 0)
+    assert row == then
+    assert (row["present"], row["refused"]) == (6, 3)
+
+
+def test_a_name_of_ones_own_is_said_to_be_taken_as_one(small: Path, tmp_path: Path) -> None:
+    tree, store = small / "mer2023", ("--store", tmp_path / "store")
+    said = run("import", tree, "--dataset", "mer2023x", *store).stderr
+    assert "mer2023x is not a known dataset: taken as your own (did you mean mer2023?)" in said
+    assert "not a known dataset" not in run("import", tree, "--dataset", "MER2023", *store).stderr
+
+
+def test_one_folder_is_taken_without_a_word_about_others(small: Path, tmp_path: Path) -> None:
+    for name in ("frame_X", "notes", "audio_HUBERT_LARGE_8clips"):
+        (small / "mer2023" / name).mkdir()
+    (small / "elsewhere").mkdir()
+    (small / "mer2023" / "audio_HUBERT_LARGE_8clips" / "torn.npy").touch()
+    assert run("import", small, "--store", tmp_path / "store").exit_code == 1
+    for name in (FRAME, f"mer2023/{FRAME}"):
+        result = run("import", small, "--folder", name, "--store", tmp_path / "store")
+        assert result.exit_code == 0, result.output
+        assert "FINDING" not in result.stdout
+
+
+def test_expected_is_one_number_with_and_without_audit(small: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("id\n" + "".join(f"sample_{number:08d}\n" for number in range(10)))
+    for more in ((), ("--audit",)):
+        result = run("import", small, "--manifest", manifest, "--dry-run", "--json", *more)
+        assert [folder["expected"] for folder in json.loads(result.stdout)["folders"]] == [10]
+
+
+def test_what_cannot_be_stored_is_told_with_the_row_and_the_way_out(small: Path) -> None:
+    plant_nonfinite(small / "mer2023" / FRAME)
+    np.save(small / "mer2023" / FRAME / "sample_00000005.npy", rows(5).astype(np.float64))
+    np.save(small / "mer2023" / FRAME / "sample_00000006.npy", rows(6) * np.float32(np.inf))
+    found = {finding.message: finding.ids for finding in import_tree(small, None).findings}
+    assert found == {
+        "NaN or infinite values in row 7 of 0 to 7": [f"sample_{number:08d}" for number in range(3)],
+        "NaN or infinite values in every row": ["sample_00000006"],
+        "float64 in a folder of float32; "
+        'convert each with numpy.save(file, numpy.load(file).astype("float32")), which may round': ["sample_00000005"],
+    }
 
 
 def test_usage_mistakes_exit_2(small: Path) -> None:

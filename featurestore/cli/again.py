@@ -34,6 +34,11 @@ def again(command: str, key: object | None, *more: str, stored: Sequence[tuple[s
     return shlex.join(words)
 
 
+def options_given(ctx: click.Context, *names: str) -> tuple[str, ...]:
+    """The words of these options on the line that runs now, for a line to run next."""
+    return tuple(word for option in _given(ctx, names) for word in option)
+
+
 def _given(ctx: click.Context, taken: Collection[str | None]) -> list[tuple[str, ...]]:
     """The options on the command line of these names, as they would be typed again."""
     found: list[tuple[str, ...]] = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.again import options_given
 from featurestore.cli.options import json_option, read_key, store_option
 from featurestore.cli.output import echo_json, echo_table
 from featurestore.cli.progress import Bar
@@ -72,14 +73,29 @@ def import_(
         raise click.UsageError("give --root or --manifest, not both")
     if recompute is not None and root is None and manifest is None and not (dataset or "").endswith(".toml"):
         raise click.UsageError("--recompute needs the media: --root DIR or --manifest FILE")
+    if dataset is not None:
+        _tell_unknown(dataset)
     sources = Sources(root, manifest, mer_factory)
-    target = None if dry_run else FeatureStore(store)
+    target = None
+    if not dry_run:
+        target = FeatureStore(store)
+    elif (store / "data" / "zarr.json").is_file():  # else there is nothing to look into, and nothing is made
+        target = FeatureStore(store, read_only=True)
     with _Bars() as bars:
         report = import_tree(
-            tree, target, dataset=dataset, origin=origin, only=only, audit=audit, known=sources.known, progress=bars
+            tree,
+            target,
+            dataset=dataset,
+            origin=origin,
+            only=only,
+            audit=audit,
+            dry_run=dry_run,
+            more=options_given(ctx, "store", "origin", "root", "manifest", "audit"),
+            known=sources.known,
+            progress=bars,
         )
     if not as_json:
-        _print_report(report)
+        _print_report(report, dry_run)
     matches = []
     if recompute is not None:
         from featurestore.legacy.recompute import recompute_tree
@@ -94,7 +110,9 @@ def import_(
         _print_matches(matches)
         click.echo("")
         if dry_run:
-            click.echo("Nothing was stored (--dry-run).")
+            would = sum(folder.would_store for folder in report.folders)
+            place = f"in {store} under origin {report.origin!r}"
+            click.echo(f"Nothing was stored (--dry-run): {would:,} samples would be, {place}.")
         else:
             stored = sum(folder.stored for folder in report.folders)
             click.echo(f"{stored:,} samples stored in {store} under origin {report.origin!r}.")
@@ -127,10 +145,24 @@ class _Bars:
         self._close()
 
 
-def _print_report(report: ImportReport) -> None:
-    header = ["folder", "files", "expected", "stored", "present", "refused", "suspect"]
+def _tell_unknown(dataset: str) -> None:
+    """A name that is no known dataset's is one of the user's own; it may be a slip, so it is said."""
+    from featurestore.datasets import resolve_dataset
+    from featurestore.datasets.declaration import nearest_name
+    from featurestore.errors import UnknownDatasetError
+
+    try:
+        resolve_dataset(dataset)
+    except UnknownDatasetError:
+        hint = f" (did you mean {near}?)" if (near := nearest_name(dataset)) else ""
+        click.echo(f"{dataset} is not a known dataset: taken as your own{hint}", err=True)
+
+
+def _print_report(report: ImportReport, dry_run: bool) -> None:
+    header = ["folder", "files", "expected", "would_store" if dry_run else "stored", "present", "refused", "suspect"]
     echo_table(
-        [name.upper() for name in header], [[getattr(folder, name) for name in header] for folder in report.folders]
+        [name.upper().replace("_", " ") for name in header],
+        [[getattr(folder, name) for name in header] for folder in report.folders],
     )
     if report.findings:
         if report.folders:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.errors import ExistsError, ManifestError
 from featurestore.legacy.content import ContentAudit
@@ -43,10 +46,13 @@ class FolderReport:
     expected: int | None
     """samples of the published or given split; None where neither is known"""
     stored: int = 0
+    would_store: int = 0
+    """what `stored` would be, where nothing is stored"""
     present: int = 0
     """stored with the same bits before"""
     refused: int = 0
-    suspect: int = 0
+    suspect: int | None = None
+    """samples with zeros, equal rows or values of another sample; None where nobody looked (no audit)"""
 
     def as_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -83,32 +89,38 @@ def import_tree(
     origin: str | None = None,
     only: tuple[str, ...] = (),
     audit: bool = False,
+    dry_run: bool = False,
+    more: tuple[str, ...] = (),
     known: Callable[[FeatureFolder], Known | None] = lambda folder: None,
     progress: Callable[[str, int, int], None] = lambda folder, done, total: None,
 ) -> ImportReport:
     """Store every row of a tree that can be stored, under a recipe that says it was imported.
 
     root     a tree, one dataset's folder in it, or one feature folder (see `scan_tree`, also for dataset and only)
-    store    where to; None only looks
+    store    where to; None only looks at the tree
     origin   what the recipe calls the tree; by default the last two components of its path
     audit    look for everything that is suspicious too: counts, ids, zeros, repeated rows, duplicates
-    known    what is known about the samples of a folder's dataset (audit only)
+    dry_run  store nothing, and say what would become of each sample beside what is stored
+    more     words that lines to run next repeat, see `scan_tree`
+    known    what is known about the samples of a folder's dataset
 
     Running it again stores nothing twice.  Raises LegacyTreeError where the tree cannot be recognised at all, and
     StoreError for the disk; everything else that is wrong is in the report, and all the rest is stored.
     """
     findings = Findings()
-    tree = scan_tree(root, findings, dataset, only)
+    tree = scan_tree(root, findings, dataset, only, more)
     tree.origin = origin or tree.origin
     report = ImportReport(str(root), tree.origin)
-    with _Writer(store, findings) as writer:
+    with _Writer(store, findings, dry_run) as writer:
         for folder in tree.folders:
             intake = open_folder(folder, findings)
             recipe = imported_recipe(tree.origin, str(intake.dtype or "float32"))
             published = folder.dataset.split().count if folder.dataset else None
             row = FolderReport(folder.name, str(folder.key), recipe.fingerprint, len(intake.ids), published)
             report.folders.append(row)
-            facts = _known(folder, known, findings) if audit else None
+            facts = _known(folder, known, findings if audit else Findings())
+            if facts is not None:
+                row.expected = len(facts.expected)
             content = ContentAudit(folder, findings, _frames_of(folder, facts)) if audit else None
             for batch in read_batches(intake, findings):
                 if content is not None:
@@ -120,7 +132,8 @@ def import_tree(
                 _coverage(intake, row, findings, facts)
     for row in report.folders:
         row.refused = findings.count(row.folder, *REFUSED, "exists")
-        row.suspect = findings.count(row.folder, "zero", "identical", "duplicate")
+        if audit:
+            row.suspect = findings.count(row.folder, "zero", "identical", "duplicate")
     report.findings = list(findings)
     return report
 
@@ -140,13 +153,16 @@ def _frames_of(folder: FeatureFolder, known: Known | None) -> Callable[[str], in
 class _Writer:
     """Stores batches while the next ones are read: reading is many small system calls, storing is hashing and fsync."""
 
-    def __init__(self, store: FeatureStore | None, findings: Findings) -> None:
-        self.store, self.findings = store, findings
+    def __init__(self, store: FeatureStore | None, findings: Findings, dry_run: bool) -> None:
+        self.store, self.findings, self.dry_run = store, findings, dry_run
         self._pool = ThreadPoolExecutor(WRITERS)
         self._pending: deque[tuple[Future[int], FeatureFolder, Batch, Recipe, FolderReport]] = deque()
 
     def put(self, folder: FeatureFolder, batch: Batch, recipe: Recipe, report: FolderReport) -> None:
-        if self.store is None:
+        if self.store is None or self.dry_run:
+            present, fresh = self._look(folder, batch, recipe)
+            report.present += present
+            report.would_store += fresh
             return
         while len(self._pending) >= WRITERS:
             self._collect()
@@ -167,14 +183,29 @@ class _Writer:
     def _without_changed(self, folder: FeatureFolder, batch: Batch, recipe: Recipe) -> tuple[list[str], int]:
         """Store what a batch has beside rows that are stored with other values, which stay as they are."""
         assert self.store is not None
-        prefix, rows = recipe.fingerprint, dict(zip(*batch, strict=True))
-        there = self.store.available(folder.key, rows, recipe=prefix)
-        changed = [id for id in there if self.store.get(folder.key, id, recipe=prefix).tobytes() != rows[id].tobytes()]
-        message = "stored with other values under this origin, and left so: give another tree another --origin"
-        self.findings.add("exists", folder.name, message, *changed)
-        for id in changed:
+        rows = dict(zip(*batch, strict=True))
+        for id in self._changed(self.store, folder, rows, recipe.fingerprint)[1]:
             del rows[id]
         return list(rows), self.store.put_many(folder.key, list(rows), list(rows.values()), recipe=recipe)
+
+    def _look(self, folder: FeatureFolder, batch: Batch, recipe: Recipe) -> tuple[int, int]:
+        """(how many of a batch are stored, how many would be)"""
+        if self.store is None or recipe.fingerprint not in self.store.recipes(folder.key):
+            return 0, len(batch[0])
+        rows = dict(zip(*batch, strict=True))
+        there, changed = self._changed(self.store, folder, rows, recipe.fingerprint)
+        return len(there) - len(changed), len(rows) - len(there)
+
+    def _changed(
+        self, store: FeatureStore, folder: FeatureFolder, rows: Mapping[str, NDArray[np.generic]], recipe: str
+    ) -> tuple[list[str], list[str]]:
+        """(ids that are stored, those with other values): the latter are a finding, and stay as they are."""
+        there = store.available(folder.key, rows, recipe=recipe)
+        changed = [id for id in there if store.get(folder.key, id, recipe=recipe).tobytes() != rows[id].tobytes()]
+        if changed:
+            message = "stored with other values under this origin, and left so: give another tree another --origin"
+            self.findings.add("exists", folder.name, message, *changed)
+        return there, changed
 
     def __enter__(self) -> _Writer:
         return self
@@ -194,7 +225,6 @@ def _coverage(intake: Intake, report: FolderReport, findings: Findings, known: K
     if right is not None and dim and dim != right:
         findings.add("dim", name, f"rows of {dim} values; those of {intake.folder.key.encoder} have {right}")
     if known is not None:
-        report.expected = len(known.expected)
         if missing := sorted(set(known.expected) - ids):
             findings.add("missing_id", name, "samples of the split without a file", *missing)
         if unknown := sorted(ids - set(known.allowed)):

@@ -58,7 +58,7 @@ def open_folder(folder: FeatureFolder, findings: Findings) -> Intake:
     ids.sort()
     dtype, dim = _majority(folder, ids)
     if dtype is not None and dtype.str not in STORED:
-        message = f"{dtype} cannot be kept bit for bit: a store holds float16 or float32"
+        message = f"{dtype} cannot be kept bit for bit: a store holds float16 or float32; {_converted('float32')}"
         findings.add("dtype", folder.name, message, *ids)
         ids = []
     return Intake(folder, ids, dtype, dim)
@@ -120,9 +120,8 @@ def _fixed(intake: Intake, ids: list[str], findings: Findings) -> Batch:
         keep[i] = array is not None
         values[i] = 0 if array is None else array
     finite = np.isfinite(values).all(axis=(1, 2))
-    bad = [ids[i] for i in np.flatnonzero(keep & ~finite)]
-    if bad:
-        findings.add("nonfinite", folder.name, "NaN or infinite values", *bad)
+    for bad in np.flatnonzero(keep & ~finite):
+        findings.add("nonfinite", folder.name, _nonfinite(values[bad]), ids[bad])
     keep &= finite
     if keep.all():
         return ids, values
@@ -136,7 +135,7 @@ def _ragged(intake: Intake, ids: list[str], findings: Findings) -> Batch:
         if array is None:
             continue
         if not np.isfinite(array).all():
-            findings.add("nonfinite", intake.folder.name, "NaN or infinite values", id)
+            findings.add("nonfinite", intake.folder.name, _nonfinite(array), id)
             continue
         kept.append(id)
         arrays.append(array)
@@ -163,9 +162,32 @@ def _checked(intake: Intake, id: str, shape: tuple[int, ...] | None, findings: F
         findings.add("shape", folder.name, message, id)
         return None
     if array.dtype != intake.dtype:
-        findings.add("dtype", folder.name, f"{array.dtype.str} in a folder of {intake.dtype}", id)
+        findings.add(
+            "dtype",
+            folder.name,
+            f"{_spelt(array.dtype)} in a folder of {intake.dtype}; {_converted(str(intake.dtype))}",
+            id,
+        )
         return None
     return array
+
+
+def _nonfinite(values: NDArray[np.generic]) -> str:
+    """Which rows of one sample hold such values, without its name, so that many alike are one finding."""
+    rows = np.flatnonzero(~np.isfinite(values).all(axis=-1)).tolist()
+    if len(rows) == len(values):
+        return "NaN or infinite values in every row"
+    first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return f"NaN or infinite values in row{'s' if len(rows) > 1 else ''} {first} of 0 to {len(values) - 1}"
+
+
+def _spelt(dtype: np.dtype[np.generic]) -> str:
+    """float64 for <f8; bytes in the other order have no such name."""
+    return str(dtype) if dtype.isnative else f"{dtype.newbyteorder('=')} in big-endian order"
+
+
+def _converted(wanted: str) -> str:
+    return f'convert each with numpy.save(file, numpy.load(file).astype("{wanted}")), which may round'
 
 
 def _without_numbers(message: str) -> str:

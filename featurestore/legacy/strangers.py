@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -40,26 +40,29 @@ def what_folder(path: Path) -> str:
     return f"no dataset's folder and no feature folder, such as {EXAMPLE}; not imported"
 
 
-def what_dataset(root: Path, path: Path) -> str:
-    """What to do about a folder of a tree `root` that holds features and whose name is no known dataset."""
+def what_dataset(root: Path, path: Path, more: Sequence[str]) -> str:
+    """What to do about a folder of a tree `root` that holds features and whose name is no known dataset.
+
+    more  words that the line to run next repeats
+    """
     name = path.name
     if not _is_part(name):
-        return f"{name!r} cannot be a dataset in a key: say what it is called: {_command(path, 'NAME')}"
-    own = f"none of the datasets that `fstore datasets` lists; if it is your own: {_command(root, name)}"
-    return own + _misspelt(path, name)
+        return f"{name!r} cannot be a dataset in a key: say what it is called: {_command(path, 'NAME', more)}"
+    own = f"none of the datasets that `fstore datasets` lists; if it is your own: {_command(root, name, more)}"
+    return own + _misspelt(path, name, more)
 
 
-def whose_features(root: Path, above: Path) -> str:
+def whose_features(root: Path, above: Path, more: Sequence[str]) -> str:
     """The same where `root` has no level for the dataset, and `above` may have any name."""
     return (
         f"{above.name!r} is none of the datasets that `fstore datasets` lists; say whose features these are, by one of "
-        f"those names or by one of your own: {_command(root, 'NAME')}{_misspelt(root, above.name)}"
+        f"those names or by one of your own: {_command(root, 'NAME', more)}{_misspelt(root, above.name, more)}"
     )
 
 
-def _misspelt(tree: Path, name: str) -> str:
+def _misspelt(tree: Path, name: str, more: Sequence[str]) -> str:
     near = nearest_name(name)
-    return f"; if {near} is meant: {_command(tree, near)}" if near else ""
+    return f"; if {near} is meant: {_command(tree, near, more)}" if near else ""
 
 
 def loose_files(path: Path) -> Iterator[tuple[str, str]]:
@@ -81,8 +84,8 @@ def _names(path: Path) -> Iterator[str]:
         yield from (entry.name for entry in entries if not entry.is_dir())
 
 
-def _command(tree: Path, dataset: str) -> str:
-    return f"fstore import {shlex.quote(shown(str(tree)))} --dataset {shlex.quote(dataset)}"
+def _command(tree: Path, dataset: str, more: Sequence[str]) -> str:
+    return shlex.join(["fstore", "import", shown(str(tree)), "--dataset", dataset, *more])
 
 
 def _is_part(name: str) -> bool:

@@ -28,6 +28,8 @@ DIMS = {
     "CLIP_TEXT": 512,
 }
 
+LEVEL = "features"
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureFolder:
@@ -57,15 +59,27 @@ class Tree:
 
     root: Path
     origin: str
+    more: tuple[str, ...] = ()
     folders: list[FeatureFolder] = field(default_factory=list)
 
 
-def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, only: tuple[str, ...] = ()) -> Tree:
+def scan_tree(
+    root: str | Path,
+    findings: Findings,
+    dataset: str | None = None,
+    only: tuple[str, ...] = (),
+    more: tuple[str, ...] = (),
+) -> Tree:
     """Recognise every folder of a tree, of one dataset's folder in it, or of one feature folder.
+
+    Between a dataset's folder and its feature folders there may be a level called `features`: so they lie beside the
+    media in the data folders of the published scripts, `mer2023-dataset-process/features/frame_...`.
 
     dataset  a name, an alias or a .toml file: whose features these are, where the path does not say it; in a tree of
              several datasets, the only one to take
-    only     feature folders to take, as they are named in reports or by their last component; empty: all
+    only     feature folders to take, as they are named in reports or by their last component; empty: all.  Nothing is
+             said about others then
+    more     words that lines to run next repeat, such as ("--store", "DIR")
 
     Folders that are not recognised, and two folders that mean one key, are findings and are not taken.
     Raises LegacyTreeError where nothing can be recognised at all.
@@ -75,12 +89,13 @@ def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, 
         raise LegacyTreeError(f"tree {root} is not a folder")
     if dataset is not None and _declared(dataset) is None:
         check_part("dataset name", dataset)
-    tree = Tree(root, shown("/".join(root.resolve().parts[-2:]).lstrip("/")))
+    tree = Tree(root, shown("/".join(root.resolve().parts[-2:]).lstrip("/")), more)
     here = Path(os.path.abspath(root))  # `.` has no name, and a link its own
+    scanned = Findings() if only else findings
     if _is_feature_folder(here.name):
-        _take(tree, findings, root, here.parent.name, dataset, here.name)
+        _take(tree, scanned, root, _owner(here.parent).name, dataset, here.name)
     else:
-        _take_children(tree, findings, here.name, dataset)
+        _take_children(tree, scanned, _owner(here).name, dataset)
     if only:
         _keep(tree, only)
     _one_folder_per_key(tree, findings)
@@ -91,8 +106,10 @@ def scan_tree(root: str | Path, findings: Findings, dataset: str | None = None, 
 
 def _take_children(tree: Tree, findings: Findings, parent: str, dataset: str | None) -> None:
     try:
-        _report_loose(findings, tree.root, ".")
         children = list(_folders(tree.root))
+        in_data_folder = any(map(_is_level, children))  # media and labels are no strangers there
+        if not in_data_folder:
+            _report_loose(findings, tree.root, ".")
     except OSError as error:
         raise LegacyTreeError(f"tree {tree.root} cannot be listed: {error.strerror}") from error
     nobodys = []
@@ -101,7 +118,9 @@ def _take_children(tree: Tree, findings: Findings, parent: str, dataset: str | N
             # A dataset may be called face_to_face.
             if _is_feature_folder(child.name) or (_looks_like_features(child.name) and not _has_folders(child)):
                 _take(tree, findings, child, parent, dataset, child.name)
-            else:
+            elif _is_level(child):
+                _take_features(tree, findings, child, parent, dataset, child.name)
+            elif not in_data_folder or _declared(child.name) is not None or _has_folders(child):
                 _take_dataset(tree, findings, child, dataset)
         except OSError as error:
             findings.add("unreadable", shown(child.name), f"the folder cannot be listed: {error.strerror}")
@@ -152,7 +171,17 @@ def _looks_like_features(name: str) -> bool:
 
 
 def _has_folders(path: Path) -> bool:
-    return any(_looks_like_features(child.name) for child in _folders(path))
+    return path.is_dir() and any(_looks_like_features(child.name) for child in _folders(path))
+
+
+def _is_level(path: Path) -> bool:
+    """Whether a folder is the level between a dataset's files and its feature folders."""
+    return path.name == LEVEL and _has_folders(path)
+
+
+def _owner(path: Path) -> Path:
+    """The folder that is named after the dataset, where `path` is what feature folders lie in."""
+    return path.parent if path.name == LEVEL else path
 
 
 def _report_loose(findings: Findings, path: Path, name: str) -> None:
@@ -167,17 +196,27 @@ def _take_dataset(tree: Tree, findings: Findings, path: Path, wanted: str | None
         if path.name.casefold() not in {name.casefold() for name in names}:
             return  # of another dataset than the one to take
     elif _declared(path.name) is None:
-        if _has_folders(path):
-            findings.add("unknown_dataset", shown(path.name), what_dataset(tree.root, path))
+        if _has_folders(path) or _is_level(path / LEVEL):
+            findings.add("unknown_dataset", shown(path.name), what_dataset(tree.root, path, tree.more))
         else:
             findings.add("unknown_folder", ".", what_folder(path), shown(path.name))
         return
-    _report_loose(findings, path, path.name)
-    for child in _folders(path):
+    _take_features(tree, findings, path, path.name, wanted, path.name)
+
+
+def _take_features(tree: Tree, findings: Findings, path: Path, parent: str, wanted: str | None, name: str) -> None:
+    """The feature folders in a dataset's folder, or in its level `features`; `parent` names the dataset."""
+    children = list(_folders(path))
+    in_data_folder = any(map(_is_level, children))
+    if not in_data_folder:
+        _report_loose(findings, path, name)
+    for child in children:
         if _looks_like_features(child.name):
-            _take(tree, findings, child, path.name, wanted, f"{path.name}/{child.name}")
-        else:
-            findings.add("unknown_folder", path.name, what_folder(child), shown(child.name))
+            _take(tree, findings, child, parent, wanted, f"{name}/{child.name}")
+        elif _is_level(child):
+            _take_features(tree, findings, child, parent, wanted, f"{name}/{child.name}")
+        elif not in_data_folder:
+            findings.add("unknown_folder", name, what_folder(child), shown(child.name))
 
 
 def _declared(name: str) -> Dataset | None:
@@ -201,8 +240,8 @@ def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str 
         findings.add("unknown_folder", shown(name), str(error))
         return
     if owner is None:
-        above = Path(os.path.abspath(path)).parent
-        raise LegacyTreeError(f"folder {shown(str(path))}: {whose_features(tree.root, above)}")
+        above = _owner(Path(os.path.abspath(path)).parent)
+        raise LegacyTreeError(f"folder {shown(str(path))}: {whose_features(tree.root, above, tree.more)}")
     tree.folders.append(FeatureFolder(path, key, declared, name))
 
 
