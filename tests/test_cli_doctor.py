@@ -388,6 +388,10 @@ def test_a_dataset_is_surveyed(tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text("name\na\nb\n")
     declaration.write_text(declaration.read_text().replace("count = 3", "count = 2"))
     run("doctor", "--dataset", declaration, "--root", tmp_path)
+    declaration.write_text(declaration.read_text() + '[splits.test2]\nfile = "none.csv"\n')
+    (tmp_path / "none.csv").write_text("name\n")
+    result = run("doctor", "--dataset", declaration, "--root", tmp_path, "--split", "test2", exit_code=1)
+    assert "split test2 lists no samples" in result.stdout
 
 
 def test_the_files_that_a_manifest_names_are_looked_for(tmp_path: Path) -> None:

@@ -917,12 +917,32 @@ def test_recompute_makes_rows_again_from_the_media(tmp_path: Path, shared_media:
     assert "no encoder is called 'Nobodys'" in made[0]
     assert [line.split()[0] for line in made[1:3]] == [f"mer2023/{FOLDER}"] * 2
     shutil.rmtree(nobodys)
+    assert "DIFFERS" not in run(*command[:-1]).stdout
+    # What keeps all from being made is told before anything is read or stored.
+    for words, said in (
+        ((*weights, "--recompute-as", "unifrom"), "did you mean 'uniform'?"),
+        ((), "weights"),
+    ):
+        result = run("import", tree, "--store", tmp_path / "other", *command[3:7], *words)
+        assert result.exit_code in (1, 2)
+        assert said in result.stderr
+        assert result.stdout == ""
+        assert not (tmp_path / "other").exists()
+    (tmp_path / "others.csv").write_text("id\nsomebody\n")
+    result = run("import", tree, "--dry-run", "--manifest", tmp_path / "others.csv", "--recompute", 5, *weights)
+    assert result.exit_code == 1
+    assert "Nothing was made again" in result.stdout
     # The mutant: one sample holds the features of the other.
     folder = tree / "mer2023" / FOLDER
     np.save(folder / "short5.npy", np.load(folder / "cfr_gop12.npy"))
     result = run(*command)
     assert result.exit_code == 1
     assert json.loads(result.stdout)["recomputed"][1]["cosine"] < 0.999
+    said = run(*command[:-1]).stdout
+    assert [line.split()[-1] == "DIFFERS" for line in said.splitlines() if line.startswith(f"mer2023/{FOLDER} ")][
+        -2:
+    ] == [False, True]
+    assert "Of 2 made again 1 differ (a row has a cosine below 0.999) and 0 could not be compared: exit code 1." in said
 
 
 def test_a_file_or_a_folder_that_claims_gigabytes_costs_nothing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

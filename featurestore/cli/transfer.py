@@ -75,6 +75,10 @@ def import_(
         raise click.UsageError("--recompute needs the media: --root DIR or --manifest FILE")
     if dataset is not None:
         _tell_unknown(dataset)
+    if recompute is not None:
+        from featurestore.legacy.recompute import check_recompute
+
+        check_recompute(tree, dataset=dataset, only=only, sampling=recompute_as, weights=weights, device=device)
     sources = Sources(root, manifest, mer_factory)
     target = None
     if not dry_run:
@@ -108,6 +112,8 @@ def import_(
         echo_json(report.as_json() | more)
     else:
         _print_matches(matches)
+        if recompute is not None and not matches:
+            click.echo("\nNothing was made again: none of the samples is one whose media are known. Exit code 1.")
         click.echo("")
         if dry_run:
             would = sum(folder.would_store for folder in report.folders)
@@ -116,7 +122,8 @@ def import_(
         else:
             stored = sum(folder.stored for folder in report.folders)
             click.echo(f"{stored:,} samples stored in {store} under origin {report.origin!r}.")
-    if report.findings or any(not match.good for match in matches):
+    compared = recompute is None or (len(matches) > 0 and all(match.good for match in matches))
+    if report.findings or not compared:
         ctx.exit(1)
 
 
@@ -174,12 +181,21 @@ def _print_matches(matches: list[Match]) -> None:
     if matches:
         click.echo("")
         echo_table(["MADE AGAIN", "SAMPLE", "MAX ABS", "COSINE", ""], [_match_row(match) for match in matches])
+    bad = [match for match in matches if not match.good]
+    if bad:
+        from featurestore.legacy.recompute import SAME
+
+        differ = sum(match.problem is None for match in bad)
+        click.echo(
+            f"\nOf {len(matches)} made again {differ} differ (a row has a cosine below {SAME}) and "
+            f"{len(bad) - differ} could not be compared: exit code 1."
+        )
 
 
 def _match_row(match: Match) -> list[object]:
     if match.max_abs is None or match.cosine is None:
         return [match.folder, match.id, None, None, match.problem]
-    return [match.folder, match.id, f"{match.max_abs:.1e}", f"{match.cosine:.6f}", ""]
+    return [match.folder, match.id, f"{match.max_abs:.1e}", f"{match.cosine:.6f}", "" if match.good else "DIFFERS"]
 
 
 @click.command()

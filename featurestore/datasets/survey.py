@@ -85,6 +85,8 @@ def survey_dataset(
     else:
         if expected is not None and len(names) != expected:
             findings.append(f"split {chosen} lists {len(names)} samples; the published one has {expected}")
+        elif not names:
+            findings.append(f"split {chosen} lists no samples")
     parts = []
     for kind, media, folder in (
         ("video", dataset.video, roots.video),

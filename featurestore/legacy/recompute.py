@@ -20,6 +20,7 @@ from featurestore.legacy.intake import open_folder
 from featurestore.legacy.npy import read_npy
 from featurestore.legacy.sources import Sources
 from featurestore.legacy.tree import FeatureFolder, scan_tree
+from featurestore.samplers import get_sampler
 
 SAME = 0.999
 """cosine of a row and its counterpart; float16 encoding and another decoder stay above it, another frame does not"""
@@ -68,7 +69,7 @@ def recompute_tree(
     for folder in scan_tree(root, Findings(), dataset, only).folders:
         if folder.key.modality == "multi":
             continue  # fused vectors depend on a checkpoint, which nobody recorded
-        key = dataclasses.replace(folder.key, sampling=sampling) if sampling else folder.key
+        key = _key(folder, sampling)
         found: list[Match] = []
         try:
             samples = sources.samples(folder)
@@ -83,6 +84,41 @@ def recompute_tree(
         # Made in any order, as workers are ready.
         matches += sorted(found, key=lambda match: match.id)
     return matches
+
+
+def check_recompute(
+    root: str | Path,
+    *,
+    dataset: str | None = None,
+    only: tuple[str, ...] = (),
+    sampling: str | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Raise what keeps every folder from being made again, such as UnknownSamplerError or WeightsNotFoundError.
+
+    For before a long import.  What concerns some folders only is for `recompute_tree` to report.
+    """
+    if sampling is not None:
+        get_sampler(sampling)
+    problems = []
+    for folder in scan_tree(root, Findings(), dataset, only).folders:
+        if folder.key.modality == "multi":
+            continue
+        key = _key(folder, sampling)
+        try:
+            with Extractor({}, weights={key.encoder: weights} if weights else {}, device=device) as compute:
+                compute.recipe(key)
+        except FeatureStoreError as error:
+            problems.append(error)
+        else:
+            return
+    if problems:
+        raise problems[0]
+
+
+def _key(folder: FeatureFolder, sampling: str | None) -> FeatureKey:
+    return dataclasses.replace(folder.key, sampling=sampling) if sampling else folder.key
 
 
 def choose(ids: Sequence[str], count: int, seed: int = 0) -> list[str]:
