@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -157,30 +158,28 @@ def make_task(
     results: str,
     samples: Mapping[str, Sample],
     mode: str,
-    policies: Mapping[str, str],
+    policies: Mapping[str, Policy],
     keys: Mapping[str, FeatureKey],
     store: Path | None,
     changes: Changes,
     au: AuAs = "features",
 ) -> Task:
-    """One dataset with the changes applied; policies of modalities outside the mode become `off`."""
+    """One dataset with the changes applied; policies of modalities outside the mode become `off`.
+
+    policies   checked, of any modalities; of one without, that of POLICIES
+    """
     chosen = get_mode(changes.mode or mode, changes.au or au)
     if "image" in chosen.needs:
         raise ConfigError("mode image needs one picture per sample, which datasets of videos do not have")
     inputs = [need for need in chosen.needs if need in MODALITIES]
-    own = {need: policies[need] if policies.get(need, "off") != "off" else POLICIES[need] for need in inputs}
-    for modality, policy in changes.policies.items():
-        if modality not in MODALITIES or policy not in get_args(Policy):
-            raise ConfigError(
-                f"policy {modality}={policy}: write MODALITY=POLICY with one of {', '.join(MODALITIES)} "
-                f"and one of {', '.join(get_args(Policy))}"
-            )
+    own = {need: policies.get(need, POLICIES[need]) for need in inputs}
+    for modality, policy in read_policies(changes.policies, "--policy").items():
         if modality not in inputs and policy != "off":
             raise ConfigError(f"policy {modality}={policy}, but mode {chosen.name} of {name} has no {modality}")
         own[modality] = policy
     if not [modality for modality in inputs if own[modality] != "off"] and inputs and "subtitle" not in chosen.needs:
         raise ConfigError(f"mode {chosen.name} of {name}: every policy is off, so there is nothing to ask about")
-    complete = {modality: own.get(modality, "off") for modality in MODALITIES}
+    complete: dict[str, Policy] = {modality: own.get(modality, "off") for modality in MODALITIES}
     texts = ("au",) if chosen.au == "text" else ()
     as_features = {
         modality: key for modality, key in keys.items() if complete[modality] != "off" and modality not in texts
@@ -193,10 +192,26 @@ def make_task(
         results=results,
         samples=limited,
         mode=chosen,
-        policies=complete,  # type: ignore[arg-type]  # each was checked above, or comes from a checked reader
+        policies=complete,
         keys=as_features,
         store=changes.store or store or Path(os.environ.get("FEATURESTORE_ROOT") or "features"),
     )
+
+
+def read_policies(given: Mapping[str, Any], where: object) -> dict[str, Policy]:
+    """Policies by modality as a file or the command line has them.  ConfigError lists what may be said."""
+    policies: dict[str, Policy] = {}
+    for modality, policy in given.items():
+        said: Any = "off" if policy is False else policy  # YAML reads a bare off as False
+        if modality not in MODALITIES or said not in get_args(Policy):
+            wrong, known = (policy, get_args(Policy)) if modality in MODALITIES else (modality, MODALITIES)
+            close = difflib.get_close_matches(str(wrong), known, 1)
+            raise ConfigError(
+                f"{where}: policy {modality}={policy}: write MODALITY=POLICY with one of {', '.join(MODALITIES)} "
+                f"and one of {', '.join(get_args(Policy))}" + (f"; did you mean {close[0]!r}?" if close else "")
+            )
+        policies[modality] = said
+    return policies
 
 
 def chosen_names(changes: Changes, there: Sequence[str], where: object) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from affect_infer.config import Changes, Settings, Task, chosen_names, make_task
+from affect_infer.config import Changes, Settings, Task, chosen_names, make_task, read_policies
 from featurestore.errors import ConfigError
 from featurestore.legacy.guide import Guide, GuideDataset, read_guide
 
@@ -50,7 +50,9 @@ def _task(given: GuideDataset, changes: Changes) -> Task:
     # Looked for only where it is read: a folder of .npy files there is an error that names the command to import them.
     store = given.store if changes.store is None and {"store", "store_only"} & set(stored) else None
     results = dataset.results or dataset.name
-    return make_task(dataset.name, results, samples, given.mode, given.policies, given.keys, store, changes)
+    # The guide's `off` says that the file's mode has no such input, which make_task sees for itself.
+    policies = read_policies({name: said for name, said in given.policies.items() if said != "off"}, dataset.name)
+    return make_task(dataset.name, results, samples, given.mode, policies, given.keys, store, changes)
 
 
 def _notes(guide: Guide) -> tuple[str, ...]:

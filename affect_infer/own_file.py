@@ -10,12 +10,12 @@ from typing import Any, cast
 
 from affect_infer.config import (
     OWN_MARK,
-    POLICIES,
     Changes,
     Settings,
     Task,
     chosen_names,
     make_task,
+    read_policies,
     read_question,
 )
 from affect_infer.generate import Sampling
@@ -26,6 +26,7 @@ SIMPLE = {
     "checkpoint": Path, "llm": str, "batch_size": int, "device": str, "dtype": str, "output": Path, "on_missing": str,
     "frame_recipe": str, "allow_mix": bool, "recompute": bool, "workers": int,
 }  # fmt: skip
+KINDS = {str: "a text", int: "an integer", bool: "true or false"}
 KEYS = (OWN_MARK, "mode", "au", "question", "store", "policy", "encoders", "frame", "face", "audio", "weights",
         "sampler_options", "generation", "datasets", *SIMPLE)  # fmt: skip
 DATASET_KEYS = ("manifest", "root", "split", "mer_factory", "mode")
@@ -80,8 +81,7 @@ def _task(name: str, data: Mapping[str, Any], path: Path, changes: Changes) -> T
         samples = load_dataset(name, root, changes.split or given.get("split"), _path(given, "mer_factory", path))
     else:
         raise ConfigError(f"{path}: datasets.{name} needs a manifest, or the root of the dataset's files")
-    policies = {**POLICIES, **_mapping(data, "policy", path)}
-    _known(policies, POLICIES, f"{path}: policy")
+    policies = read_policies(_mapping(data, "policy", path), path)
     mode = given.get("mode") or data.get("mode") or "face_frame_audio_au"
     keys = _keys(short, data, path)
     return make_task(
@@ -128,7 +128,7 @@ def _value(data: Mapping[str, Any], name: str, kind: type, path: Path) -> Any:
     if name == "batch_size" and value == "auto":
         return None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{path}: {name} must be a {kind.__name__}, not {value!r}")
+        raise ConfigError(f"{path}: {name} must be {KINDS[kind]}, not {value!r}")
     return value
 
 

@@ -188,10 +188,17 @@ def test_the_command_line_comes_last(own: Path) -> None:
     [
         ("polcy={}", "unknown key 'polcy'; did you mean 'policy'"),
         ("affect_infer=2", "version of the file's form, 1, not 2"),
-        ("policy.frames=store", "unknown key 'frames'; did you mean 'frame'"),
+        ("policy.frames=store", "policy frames=store: write MODALITY=POLICY .*; did you mean 'frame'"),
+        (
+            "policy.frame=store_onyl",
+            "policy frame=store_onyl: .* store, store_only, live, off; did you mean 'store_only'",
+        ),
+        ("policy.frame=bogus", "policy frame=bogus: write MODALITY=POLICY"),
+        ("policy.face=true", "policy face=True: write MODALITY=POLICY"),
+        ("policy.face=[off]", "policy face="),
         ("generation.top=1", "generation: unknown key 'top'"),
         ("generation.max_new_tokens=0", "max_new_tokens 0 must be 1 to 1999"),
-        ("batch_size=many", "batch_size must be a int, not 'many'"),
+        ("batch_size=many", "batch_size must be an integer, not 'many'"),
         ("batch_size=0", "batch_size 0 must be at least 1"),
         ("on_missing=ignore", "on_missing 'ignore' is not one of error, skip, mask"),
         ("dtype=int8", "dtype 'int8' is not one of"),
@@ -205,6 +212,16 @@ def test_the_command_line_comes_last(own: Path) -> None:
 def test_mistakes_in_a_file_of_our_own(own: Path, option: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_settings(own, Changes(options=[option]))
+
+
+@pytest.mark.parametrize("said", ["off", '"off"', "False"])
+def test_off_in_a_file_is_off_on_the_command_line(own: Path, said: str) -> None:
+    by_option = read_settings(own, Changes(policies={"face": "off"}))
+    own.write_text(OWN.replace("policy: {face: store}", f"policy: {{face: {said}}}"))
+    by_file = read_settings(own)
+    assert by_file.tasks[0] == by_option.tasks[0]
+    assert by_file.tasks[0].policies["face"] == "off"
+    assert by_file.tasks[0].masked() == ["face"]
 
 
 def test_a_dataset_needs_samples(own: Path) -> None:
