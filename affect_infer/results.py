@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -66,8 +66,8 @@ class Results:
 
     def _resume(self) -> None:
         lines, whole = _lines(self.path)
-        if lines:
-            self._check_identity(lines[0])
+        if lines and not self._continues(lines):
+            lines, whole = [], 0
         for line in lines[1:]:
             (self.skipped if "skipped" in line else self.answered).add(line["id"])
         self.skipped -= self.answered
@@ -77,21 +77,28 @@ class Results:
         if not lines:
             self._write({"run": self.identity})
 
-    def _check_identity(self, first: Mapping[str, Any]) -> None:
-        before = first.get("run")
+    def _continues(self, lines: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the file is of this run; False for one of another that holds no answers, and may be replaced.
+
+        Raises ConfigError where answers of other settings would be joined, InputError for a file of something else.
+        """
+        before = lines[0].get("run")
         if not isinstance(before, dict):
             raise InputError(f"{self.path} does not begin with a line about its run; choose another --output")
-        if before != self.identity:
-            then, now = dict(_flat(before)), dict(_flat(self.identity))
-            changes = "; ".join(
-                f"{name}: {_said(then, name)} then, {_said(now, name)} now"
-                for name in {**then, **now}
-                if _said(then, name) != _said(now, name)
-            )
-            raise ConfigError(
-                f"{self.path} holds answers of other settings ({changes}); give the same settings to go on with it, or "
-                "another --output to begin anew"
-            )
+        then, now = dict(_flat(before)), dict(_flat(self.identity))
+        if then == now:
+            return True
+        if all("skipped" in line for line in lines[1:]):
+            return False
+        changes = "; ".join(
+            f"{name}: {_said(then, name)} then, {_said(now, name)} now"
+            for name in {**then, **now}
+            if _said(then, name) != _said(now, name)
+        )
+        raise ConfigError(
+            f"{self.path} holds answers of other settings ({changes}); give the same settings to go on with it, or "
+            "another --output to begin anew"
+        )
 
     def _write(self, line: Mapping[str, Any]) -> None:
         data = _ENCODER.encode(line).encode() + b"\n"
@@ -132,8 +139,10 @@ def answers_in_order(lines: Mapping[str, Mapping[str, Any]], ids: Iterable[str])
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """{"sampling": {"seed": 0}} -> ("sampling.seed", 0)"""
+    """{"sampling": {"seed": 0}} -> ("sampling.seed", 0).  Where a digest is known, the path beside it is for people."""
     for name, value in settings.items():
+        if name == "path" and "sha256" in settings:
+            continue
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")
         else:

@@ -14,6 +14,7 @@ from affect_infer.config import MODALITIES, Settings
 from affect_infer.generate import Sampling
 from affect_infer.inputs import Inputs
 from affect_infer.model import Answer, Request
+from affect_infer.model_files import check_model_files, model_identity
 from affect_infer.plan import Plan, check_inputs, check_problems, make_plan
 from affect_infer.report import Report, banner
 from affect_infer.results import Results, answers_in_order, read_results, write_npz
@@ -48,6 +49,8 @@ def run(
     that cannot be prepared, unless `on_missing` says otherwise: what was answered stays, and running again goes on.
     """
     report = Report(started=time.perf_counter())
+    if load is None:
+        check_model_files(settings.checkpoint, settings.llm)
     with ExitStack() as stack:
         extractor = stack.enter_context(make_extractor(settings))
         plans = [make_plan(task, settings, extractor) for task in settings.tasks]
@@ -91,8 +94,8 @@ def load_for(settings: Settings, plans: Sequence[Plan]) -> tuple[Answerer, list[
 
     from affect_infer.model import load_model
 
-    if settings.checkpoint is None:
-        raise ConfigError("no checkpoint is given; add --ckpt FILE.pth")
+    check_model_files(settings.checkpoint, settings.llm)
+    assert settings.checkpoint is not None
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {device} is asked for, but torch finds no GPU here; use --device cpu")
@@ -118,8 +121,7 @@ def identity(settings: Settings, plan: Plan) -> dict[str, Any]:
         "mode": plan.task.mode.name,
         "au": plan.task.mode.au,
         "question": settings.question,
-        "checkpoint": str(settings.checkpoint) if settings.checkpoint else None,
-        "llm": settings.llm,
+        **model_identity(settings.checkpoint, settings.llm),
         "dtype": settings.dtype,
         "sampling": dataclasses.asdict(settings.sampling),
         "inputs": {name: origin.recipe for name, origin in plan.origins.items()},

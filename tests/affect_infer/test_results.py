@@ -59,8 +59,8 @@ def test_damage_in_the_middle_is_an_error_that_names_the_line(tmp_path: Path) ->
 
 
 def test_other_settings_are_named(tmp_path: Path) -> None:
-    with Results(tmp_path / "a.jsonl", RUN):
-        pass
+    with Results(tmp_path / "a.jsonl", RUN) as results:
+        results.append(line("a"))
     with (
         pytest.raises(ConfigError, match=r"other settings \(question: '\?' then, 'why' now\)"),
         Results(tmp_path / "a.jsonl", {**RUN, "question": "why"}),
@@ -70,6 +70,32 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match="does not begin with a line about its run"),
         Results(tmp_path / "b.jsonl", RUN),
+    ):
+        pass
+
+
+def test_a_file_without_answers_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with Results(path, RUN) as results:
+        results.append({"id": "a", "skipped": {"face": "no face"}})
+    other = {**RUN, "question": "why"}
+    with Results(path, other) as results:
+        assert (results.answered, results.skipped) == (set(), set())
+        results.append(line("a"))
+    assert read_results(path) == (other, {"a": line("a")})
+
+
+def test_where_a_digest_is_known_its_path_may_change(tmp_path: Path) -> None:
+    def run_of(path: str, digest: str) -> dict[str, object]:
+        return {**RUN, "checkpoint": {"path": path, "sha256": digest}}
+
+    with Results(tmp_path / "a.jsonl", run_of("x.pth", "1" * 64)) as results:
+        results.append(line("a"))
+    with Results(tmp_path / "a.jsonl", run_of("/models/x.pth", "1" * 64)) as results:
+        assert results.answered == {"a"}
+    with (
+        pytest.raises(ConfigError, match=r"other settings \(checkpoint\.sha256: '1{64}' then, '2{64}' now\)"),
+        Results(tmp_path / "a.jsonl", run_of("x.pth", "2" * 64)),
     ):
         pass
 

@@ -15,7 +15,7 @@ from affect_infer.model import Answer, Request
 from affect_infer.report import Report
 from affect_infer.results import read_results
 from affect_infer.run import run
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, FeatureStoreError
 
 Stored = Callable[..., Settings]
 
@@ -55,6 +55,32 @@ def test_another_checkpoint_has_a_file_of_its_own(stored: Stored, tiny_files: tu
     second = quiet(other)
     assert second.resumed == 0
     assert second.files != first.files
+
+
+def test_a_checkpoint_is_known_by_its_contents(stored: Stored, tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pth"
+    checkpoint.write_bytes(tiny_files[1].read_bytes())
+    first = quiet(stored(values={"checkpoint": checkpoint}))
+    before = Path(first.files[0]).read_bytes()
+    assert quiet(stored()).resumed == 12, "the same checkpoint elsewhere"
+    checkpoint.write_bytes(checkpoint.read_bytes() + b"retrained")
+    with pytest.raises(
+        ConfigError, match=r"answers of other settings \(checkpoint\.sha256: '\w{64}' then, '\w{64}' now"
+    ):
+        quiet(stored(values={"checkpoint": checkpoint}))
+    assert Path(first.files[0]).read_bytes() == before
+
+
+def test_a_missing_model_is_told_before_all_else(stored: Stored, tmp_path: Path) -> None:
+    for values, told in (
+        ({"llm": "./absent"}, "directory ./absent does not exist"),
+        ({"checkpoint": tmp_path / "absent.pth"}, "does not exist"),
+        ({"checkpoint": None}, "no checkpoint is given"),
+    ):
+        with pytest.raises(FeatureStoreError, match=told):
+            run(replace(stored(), **values), progress=False)  # type: ignore[arg-type]
+    assert not (tmp_path / "output").exists()
+    assert quiet(stored()).answered == 12
 
 
 def test_where_an_input_comes_from_may_change_and_is_recorded(stored: Stored) -> None:
