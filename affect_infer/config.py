@@ -150,7 +150,28 @@ def read_settings(path: str | Path, changes: Changes | None = None) -> Settings:
     generation = {name: value for name, value in changes.generation.items() if value is not None}
     from dataclasses import replace
 
-    return replace(settings, **given, sampling=replace(settings.sampling, **generation)).check()
+    settings = replace(settings, **given, sampling=replace(settings.sampling, **generation)).check()
+    return replace(settings, notes=(*settings.notes, *_unused_weights(settings)))
+
+
+def _unused_weights(settings: Settings) -> list[str]:
+    """A note for each encoder that has weights and no use.  ConfigError for a name that no encoder has."""
+    from featurestore.encoders import encoder_names, load_encoder
+    from featurestore.errors import UnknownEncoderError
+
+    used = sorted({key.encoder for task in settings.tasks for key in task.keys.values()})
+    unused = [name for name in settings.weights if name not in used]
+    for name in unused:
+        try:
+            if name not in encoder_names():
+                load_encoder(name, "random:0")  # ARCH.TAG of open_clip; reads nothing
+        except UnknownEncoderError as error:
+            close = difflib.get_close_matches(name, [*used, *encoder_names()], 1)
+            raise ConfigError(
+                f"weights: {name} is no encoder of this run: {', '.join(used)}"
+                + (f"; did you mean {close[0]}?" if close else "")
+            ) from error
+    return [f"weights of {name} are not used: the encoders of this run are {', '.join(used)}" for name in unused]
 
 
 def make_task(

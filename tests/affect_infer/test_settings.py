@@ -227,3 +227,21 @@ def test_off_in_a_file_is_off_on_the_command_line(own: Path, said: str) -> None:
 def test_a_dataset_needs_samples(own: Path) -> None:
     with pytest.raises(ConfigError, match=r"datasets\.mer2023 needs a manifest, or the root"):
         read_settings(own, Changes(options=["datasets.mer2023.manifest="]))
+
+
+def test_weights_of_an_encoder_that_is_none_are_an_error(demo_files: Path, own: Path) -> None:
+    told = r"weights: HUBERT_LARG is no encoder of this run: CLIP_TEXT, .*; did you mean HUBERT_LARGE\?"
+    with pytest.raises(ConfigError, match=told):
+        read_settings(demo_files / "mer2023.yaml", Changes(values={"weights": {"HUBERT_LARG": "random:0"}}))
+    with pytest.raises(ConfigError, match=r"weights: ViT-S-23\.none is no encoder .* did you mean ViT-S-32\.none\?"):
+        read_settings(own, Changes(values={"weights": {"ViT-S-23.none": "random:0"}}))
+    own.write_text(OWN.replace("weights: {", "weights: {HUBERT_LARG: models, "))
+    with pytest.raises(ConfigError, match="HUBERT_LARG is no encoder of this run"):
+        read_settings(own)
+
+
+def test_weights_of_encoders_without_use_are_told(demo_files: Path) -> None:
+    given = {"WAVLM_LARGE": "models", "ViT-B-32.openai": "random:0", "HUBERT_LARGE": "random:0"}
+    settings = read_settings(demo_files / "mer2023.yaml", Changes(values={"weights": given}))
+    used = "are not used: the encoders of this run are CLIP_TEXT, HUBERT_LARGE, ViT-S-32.none"
+    assert settings.notes == (f"weights of WAVLM_LARGE {used}", f"weights of ViT-B-32.openai {used}")
