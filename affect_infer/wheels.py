@@ -15,6 +15,7 @@ from typing import Any
 from featurestore.errors import InputError, MissingPackageError
 
 N_WHEELS = 5
+FILES = (*(f"wheel{n + 1}.xlsx" for n in range(N_WHEELS)), "synonym.xlsx", "format.csv")
 N_RUNS = 8  # how often a language model was asked for synonyms; all answers count
 
 
@@ -60,6 +61,11 @@ def read_wheels(root: str | Path) -> Wheels:
     Raises InputError naming the file, MissingPackageError without openpyxl.
     """
     root = Path(root)
+    if absent := [name for name in FILES if not (root / name).is_file()]:
+        raise InputError(
+            f"{root} lacks {len(absent)} of the {len(FILES)} files of the emotion wheels: {', '.join(absent)}; "
+            "they are in the folder emotion_wheel of the AffectGPT project"
+        )
     forms: dict[str, list[str]] = {}
     for word, written in _form_rows(root / "format.csv"):
         for form in (*split_labels(written), word):

@@ -77,7 +77,8 @@ def test_a_missing_or_broken_file_is_named(folder: Path) -> None:
     with pytest.raises(InputError, match=r"wheel3\.xlsx has no column level3; it has level1, level2"):
         read_wheels(folder)
     (folder / "format.csv").unlink()
-    with pytest.raises(InputError, match=r"format\.csv"):
+    (folder / "wheel2.xlsx").unlink()
+    with pytest.raises(InputError, match=r"lacks 2 of the 7 files .*: wheel2\.xlsx, format\.csv; .* AffectGPT"):
         read_wheels(folder)
 
 
