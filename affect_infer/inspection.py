@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,10 +138,13 @@ def _in_full(source: Source, id: str, given: Given) -> Given:
 
 def _task_of(settings: Settings, id: str) -> Task:
     found = [task for task in settings.tasks if id in task.samples]
-    if len(found) != 1:
-        names = ", ".join(task.name for task in settings.tasks)
-        where = f"in {len(found)} of them" if found else "in none"
-        raise InputError(f"sample {id!r} is {where}: {names}; say which with --dataset")
+    names = ", ".join(task.name for task in settings.tasks)
+    if not found:
+        close = difflib.get_close_matches(id, [known for task in settings.tasks for known in task.samples], 1)
+        hint = f"did you mean {close[0]!r}?" if close else "the ids are those of its manifest or labels"
+        raise InputError(f"no sample of {names} is called {id!r}; {hint}")
+    if len(found) > 1:
+        raise InputError(f"sample {id!r} is in {len(found)} of {names}; say which with --dataset")
     return found[0]
 
 

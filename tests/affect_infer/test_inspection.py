@@ -68,5 +68,7 @@ def test_the_merged_token_is_shown_too(stored: Stored) -> None:
 
 
 def test_an_unknown_sample_is_an_error(stored: Stored) -> None:
-    with pytest.raises(InputError, match="sample 'nobody' is in none: mer2023"):
+    with pytest.raises(InputError, match="no sample of mer2023 is called 'nobody'; the ids are those of"):
         inspect_sample(stored(), "nobody")
+    with pytest.raises(InputError, match=r"'sample_0000012'; did you mean 'sample_00000012'\?"):
+        inspect_sample(stored(), "sample_0000012")
