@@ -228,7 +228,8 @@ def _own_recipe(plan: Plan, key: FeatureKey) -> str:
         return Recipe.of(plan.extractor.recipe(key)).fingerprint
     except WeightsNotFoundError as error:
         raise WeightsNotFoundError(
-            f"{error}; where all of {key} is stored, --policy {key.modality}=store_only reads it without weights"
+            f"{error}. For affect-infer that is --weights {key.encoder}=DIR, or --weights {key.encoder}=random:0; "
+            f"where all of {key} is stored, --policy {key.modality}=store_only reads it without weights"
         ) from error
 
 

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from affect_infer.plan import Origin, Plan
 
 
-def banner(plan: Plan) -> str:
-    """Sampling, where frame features come from, and per modality stored or live, and why."""
+def banner(plan: Plan, todo: Sequence[str]) -> str:
+    """Sampling, where frame features come from, and per modality stored or live, and why.
+
+    todo   ids that are not answered yet; without any, nothing is computed
+    """
     task = plan.task
     lines = [f"Hybrid inference: {task.name}, {len(task.samples)} samples, mode {task.mode.name}"]
     for modality in ("frame", "face"):
@@ -24,18 +27,20 @@ def banner(plan: Plan) -> str:
     if frame is not None and frame.policy != "live":
         lines.append(f"  frame features   {task.store}, {frame.key}@{(frame.recipe or '')[:8]}")
     for modality, origin in plan.origins.items():
-        lines.append(f"  {modality + ':':7}{_kind(origin, len(task.samples))}; {origin.why}")
+        why = origin.why if todo else "0 to compute: all answered"
+        lines.append(f"  {modality + ':':7}{_kind(origin, len(task.samples), set(todo))}; {why}")
     if off := task.masked():
         lines.append(f"  left out of every prompt (policy off): {', '.join(off)}")
     return "\n".join(lines)
 
 
-def _kind(origin: Origin, samples: int) -> str:
+def _kind(origin: Origin, samples: int, todo: set[str]) -> str:
     if origin.key is None:
         return "text in the prompt"
     if origin.policy == "live":
         return f"live ({origin.key.encoder})"
-    rest = f", {len(origin.to_compute)} to compute" if origin.to_compute else ""
+    computed = len(todo.intersection(origin.to_compute))
+    rest = f", {computed} to compute" if computed else ""
     return f"pre-extracted, {origin.stored} of {samples} stored{rest}"
 
 

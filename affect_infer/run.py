@@ -62,8 +62,8 @@ def run(
             check_inputs(plan, [id for id in plan.task.samples if id not in results.answered])
         check_problems(plans, settings)
         todo = [_todo(plan, results) for plan, results in zip(plans, opened, strict=True)]
-        for plan in plans:
-            tell(banner(plan))
+        for plan, ids in zip(plans, todo, strict=True):
+            tell(banner(plan, ids))
         if any(todo):
             model, lines = (load or load_for)(settings, plans)
             for line in lines:

@@ -20,7 +20,7 @@ from affect_infer.results import read_results
 from affect_infer.run import run
 from featurestore import FeatureStore
 from featurestore.demo import CLIPS
-from featurestore.errors import ConfigError, InputError, MissingFeatureError
+from featurestore.errors import ConfigError, InputError, MissingFeatureError, WeightsNotFoundError
 
 IDS = [clip.id for clip in CLIPS]
 FRAME = "mer2023/frame/QUICK_PIXELS/emotion_peak/8"
@@ -77,6 +77,15 @@ def test_running_again_goes_on_and_changes_nothing(stored: Guide) -> None:
     assert (again.answered, again.resumed) == (0, 12)
     assert Path(again.files[0]).read_bytes() == before
     assert not loaded, "nothing is left to answer, so no model is needed"
+
+
+def test_what_is_answered_is_not_said_to_be_computed(guide: Guide) -> None:
+    quiet(guide())
+    told: list[str] = []
+    quiet(guide(policies={"face": "store"}), tell=told.append)
+    (banner,) = [line for line in told if line.startswith("Hybrid inference")]
+    assert "face:  pre-extracted, 0 of 12 stored; 0 to compute: all answered" in banner
+    assert "and kept" not in banner
 
 
 def test_half_a_file_is_completed_and_a_torn_line_is_answered_anew(stored: Guide) -> None:
@@ -210,6 +219,15 @@ def test_au_as_text(guide: Guide) -> None:
     )
     assert "<AUHere>" not in prompt
     assert quiet(settings).counts["au"] == {"live": 12}
+
+
+def test_missing_weights_are_asked_for_as_this_command_takes_them(guide: Guide) -> None:
+    places = ("model", "datasets.mer2023")
+    settings = guide(options=[f"{place}.visual_encoder=ViT-S-32.none" for place in places])
+    with pytest.raises(
+        WeightsNotFoundError, match=r"--weights ViT-S-32\.none=DIR, or --weights ViT-S-32\.none=random:0"
+    ):
+        quiet(settings)
 
 
 def test_store_only_without_rows_says_how_to_make_them(guide: Guide) -> None:
