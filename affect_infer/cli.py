@@ -42,7 +42,7 @@ def main(debug: bool) -> None:
     """Multimodal emotion inference: frames from the store; face, audio and AU live."""
 
 
-@main.command()
+@main.command(short_help="Answer a question about every sample.")
 @settings_options
 @click.option(
     "--greedy/--sample", default=None, help="The likeliest token, or one drawn by the seed.  [default: drawn]"
@@ -72,7 +72,7 @@ def run(
         ctx.exit(1)
 
 
-@main.command()
+@main.command(short_help="Show what the model is given for one sample.")
 @click.argument("sample")
 @settings_options
 @click.option("--tensors", type=PATH, metavar="FILE.npz", help="Write features and projected tokens.")
@@ -87,7 +87,7 @@ def inspect(sample: str, tensors: Path | None, as_json: bool, **given: Any) -> N
     click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else found.text())
 
 
-@main.command()
+@main.command(short_help="Compare stored frame features with live ones.")
 @settings_options
 @click.option("--samples", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Compare so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -110,7 +110,7 @@ def parity(ctx: click.Context, /, samples: int, as_json: bool, **given: Any) -> 
         ctx.exit(1)
 
 
-@main.command()
+@main.command(short_help="Score results as MER-UniBench does.")
 @click.argument("results", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
 @click.option(
     "--wheel-root", type=PATH, required=True, metavar="DIR", help="Folder of wheel1.xlsx and the other tables."
@@ -134,7 +134,7 @@ def evaluate(results: Sequence[Path], wheel_root: Path, manifests: dict[str, str
     click.echo(json.dumps(table.as_dict(), indent=2) if as_json else table.markdown())
 
 
-@main.command()
+@main.command(short_help="Turn answers into labels with a language model.")
 @click.argument("results", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
 @click.option("--llm", metavar="DIR|HUB_ID", help="[default: Qwen/Qwen2.5-7B-Instruct, cached]")
 @click.option("--device", metavar="NAME", help="[default: a GPU where there is one]")
@@ -147,7 +147,7 @@ def labels(results: Sequence[Path], llm: str | None, device: str | None, batch_s
         click.echo(str(path))
 
 
-@main.command("tiny-model")
+@main.command("tiny-model", short_help="Write a tiny RANDOM model to try it with.")
 @click.argument("directory", type=PATH)
 @click.option("--visual", type=int, default=384, show_default=True, help="Features per frame or face (ViT-S-32: 384).")
 def tiny_model(directory: Path, visual: int) -> None:

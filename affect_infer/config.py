@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from affect_infer.generate import Sampling
 from affect_infer.language import DEFAULT_LLM
-from affect_infer.prompt import QUESTIONS, AuAs, Mode, get_mode
+from affect_infer.prompt import QUESTIONS, AuAs, Mode, get_mode, mode_names
 from featurestore.errors import ConfigError
 from featurestore.key import FeatureKey
 
@@ -137,6 +137,10 @@ def read_settings(path: str | Path, changes: Changes | None = None) -> Settings:
     from featurestore.legacy.strict_yaml import load_yaml
 
     path, changes = Path(path), changes or Changes()
+    if changes.mode is not None and changes.mode not in mode_names():
+        close = difflib.get_close_matches(changes.mode, mode_names(), 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"--mode {changes.mode} is no mode; {hint}modes are {', '.join(mode_names())}")
     if OWN_MARK in load_yaml(path):
         from affect_infer.own_file import read_own
 

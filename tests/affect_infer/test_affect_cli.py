@@ -106,3 +106,10 @@ def test_evaluate_from_the_dataset(demo: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "| mer2023 | hit rate | 100.00 |" in done.output
     assert "| 10 | 12 of 12 |" in done.output
+
+
+def test_no_description_of_a_command_is_cut() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).output
+    commands = shown.partition("Commands:")[2].splitlines()[1:]
+    assert [line.split()[0] for line in commands] == sorted(main.commands)
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands)

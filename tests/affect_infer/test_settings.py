@@ -245,3 +245,9 @@ def test_weights_of_encoders_without_use_are_told(demo_files: Path) -> None:
     settings = read_settings(demo_files / "mer2023.yaml", Changes(values={"weights": given}))
     used = "are not used: the encoders of this run are CLIP_TEXT, HUBERT_LARGE, ViT-S-32.none"
     assert settings.notes == (f"weights of WAVLM_LARGE {used}", f"weights of ViT-B-32.openai {used}")
+
+
+def test_a_misspelt_mode_is_blamed_on_its_option(demo_files: Path) -> None:
+    told = r"^--mode face_frame is no mode; did you mean '\w*frame\w*'\? modes are "
+    with pytest.raises(ConfigError, match=told):
+        read_settings(demo_files / "mer2023.yaml", Changes(mode="face_frame"))
