@@ -171,8 +171,9 @@ def _replace(
     on_disk = {segment.name: segment for segment in [*reader.replaced, *reader.segments]}
     names = {segment.name for segment in old}
     names |= {name for segment in old for name in segment.replaces if name in on_disk}
-    # The first one's time: against copies that others commit meanwhile, the answer stays the same.
-    time_ns = int(min(segment.name for segment in old)[:20]) if old else None
+    # Before the first one: rows that count go on counting, against copies that others commit meanwhile, and against
+    # those that a killed replacement left.  Its own time would not do, as the rest of a name is random.
+    time_ns = int(min(segment.name for segment in old)[:20]) - 1 if old else None
     groups: dict[tuple[int, int], list[Kept]] = {}
     for kept in survivors:
         groups.setdefault(kept[0].shape, []).append(kept)

@@ -346,7 +346,7 @@ SEQUENCES = [store_too_late, remove_by_odd_clocks, delete_what_two_stored]
 MUTANTS = {
     store_too_late: lambda: mutant(
         replacement._replace,
-        "time_ns = int(min(segment.name for segment in old)[:20]) if old else None",
+        "time_ns = int(min(segment.name for segment in old)[:20]) - 1 if old else None",
         "time_ns = None",
     ),
     remove_by_odd_clocks: lambda: mutant(
