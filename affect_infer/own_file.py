@@ -26,7 +26,7 @@ SIMPLE = {
     "checkpoint": Path, "llm": str, "batch_size": int, "device": str, "dtype": str, "output": Path, "on_missing": str,
     "frame_recipe": str, "allow_mix": bool, "recompute": bool, "workers": int,
 }  # fmt: skip
-KINDS = {str: "a text", int: "an integer", bool: "true or false"}
+KINDS = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}
 KEYS = (OWN_MARK, "mode", "au", "question", "store", "policy", "encoders", "frame", "face", "audio", "weights",
         "sampler_options", "generation", "datasets", *SIMPLE)  # fmt: skip
 DATASET_KEYS = ("manifest", "root", "split", "mer_factory", "mode")
@@ -46,14 +46,16 @@ def read_own(path: Path, changes: Changes) -> Settings:
     if not names:
         raise ConfigError(f"{path} has no datasets; each is a block below `datasets:` with a manifest or a root")
     generation = _mapping(data, "generation", path)
-    _known(generation, [each.name for each in fields(Sampling)], f"{path}: generation")
+    kinds = {each.name: type(each.default) for each in fields(Sampling)}
+    _known(generation, kinds, f"{path}: generation")
+    drawing = {name: _value(generation, name, kinds[name], path) for name in generation}
     simple = {name: _value(data, name, kind, path) for name, kind in SIMPLE.items() if data.get(name) is not None}
     return Settings(
         tasks=tuple(_task(name, data, path, changes) for name in names),
         question=read_question(str(data.get("question", "labels"))),
         weights={name: str(spec) for name, spec in _mapping(data, "weights", path).items()},
         sampler_options=_mapping(data, "sampler_options", path),
-        sampling=Sampling(**generation),
+        sampling=Sampling(**drawing),
         name=path.stem,
         **cast(Any, simple),
     )
@@ -127,6 +129,8 @@ def _value(data: Mapping[str, Any], name: str, kind: type, path: Path) -> Any:
     value = data[name]
     if name == "batch_size" and value == "auto":
         return None
+    if kind is float and type(value) is int:
+        return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{path}: {name} must be {KINDS[kind]}, not {value!r}")
     return value

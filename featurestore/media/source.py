@@ -38,12 +38,12 @@ def opened_file(path: Path) -> Iterator[tuple[BufferedReader, os.stat_result]]:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise unavailable(path, "is not a regular file")
+                raise unavailable(path, f"is not a regular file; {LOOK}")
             if status.st_size == 0:
                 raise MediaError(f"{path} is empty (0 bytes); copy or download it again", path)
             yield file, status
     except OSError as error:
-        raise unavailable(path, error.strerror or str(error)) from error
+        raise unavailable(path, f"{error.strerror or error}; {LOOK}") from error
 
 
 def check_unchanged(source: dict[str, Any]) -> None:

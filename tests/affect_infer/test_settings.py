@@ -197,6 +197,8 @@ def test_the_command_line_comes_last(own: Path) -> None:
         ("policy.face=true", "policy face=True: write MODALITY=POLICY"),
         ("policy.face=[off]", "policy face="),
         ("generation.top=1", "generation: unknown key 'top'"),
+        ("generation.max_new_tokens=[5]", "max_new_tokens must be an integer, not \\[5\\]"),
+        ("generation.top_p=high", "top_p must be a number, not 'high'"),
         ("generation.max_new_tokens=0", "max_new_tokens 0 must be 1 to 1999"),
         ("batch_size=many", "batch_size must be an integer, not 'many'"),
         ("batch_size=0", "batch_size 0 must be at least 1"),

@@ -235,7 +235,7 @@ def _link(random: Random, path: Path, bait: Bait) -> None:
 
 
 def _stray(random: Random, folder: Path, bait: Bait) -> None:
-    name = odd_text(random, bait).replace("/", "_").replace("\0", "_")[:80] or "x"
+    name = odd_text(random, bait).replace("/", "_").replace("\0", "_")[:60] or "x"  # of four bytes each, at most
     place = folder / name
     if place.exists():
         return
