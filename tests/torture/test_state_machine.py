@@ -327,8 +327,12 @@ def store_too_late(machine: StoreMachine) -> None:
 
 def remove_by_odd_clocks(machine: StoreMachine) -> None:
     made = []
-    for _ in range(3):
-        machine.put(0, PLACES[0], ["a"], True)
+    for step in (
+        lambda: machine.put(0, PLACES[0], ["a", "b"], False),
+        lambda: machine.put(0, PLACES[0], ["a"], True),
+        lambda: machine.delete(0, PLACES[0], ["a"]),
+    ):
+        step()
         made.append(machine.shelf(0, PLACES[0]).reader.segments[0].name)
     # The clock that wrote the second one is ahead: what it replaced is due long after itself.
     days = dict(zip(made, (0, 2, -2), strict=True))
