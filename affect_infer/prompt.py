@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from featurestore.errors import ConfigError, InputError
 
@@ -161,8 +161,10 @@ def mode_names() -> list[str]:
 
 def get_mode(name: str, au: AuAs = "features") -> Mode:
     """The mode of this name; ConfigError lists the names there are."""
-    if name not in _MODES:
+    if name not in mode_names():  # a list of them: a file may say anything here, also what no dict can be asked for
         raise ConfigError(f"face_or_frame {name!r} is no mode; modes are {', '.join(mode_names())}")
+    if au not in get_args(AuAs):
+        raise ConfigError(f"au {au!r} is not one of {', '.join(get_args(AuAs))}")
     fragments = _MODES[name]
     if au == "features":
         fragments = tuple(AU_FEATURES if fragment in (AU_TEXT, AU_TEXT_SHORT) else fragment for fragment in fragments)

@@ -206,6 +206,8 @@ def test_the_command_line_comes_last(own: Path) -> None:
         ("dtype=int8", "dtype 'int8' is not one of"),
         ("datasets.mer2023.manifests=x", "unknown key 'manifests'; did you mean 'manifest'"),
         ("mode=everything", "face_or_frame 'everything' is no mode"),
+        ("mode=[frame]", "face_or_frame \\['frame'\\] is no mode"),
+        ("au=feature", "au 'feature' is not one of features, text"),
         ("mode=image", "mode image needs one picture per sample"),
         ("frame=8", "frame must be a mapping, not 8"),
         ("nonsense", "option 'nonsense' is not of the form a.b=value"),
