@@ -69,7 +69,7 @@ for _name in ("Free", "FreeSound", "FreeText"):
 
 
 def main() -> None:
-    chosen = options(__doc__, samples=(411, 12), encoded=(24, 4))
+    chosen = options(__doc__, samples=(411, 6), encoded=(24, 2))
     with scratch(chosen.dir) as root:
         samples = make_samples(root / "data", chosen.samples)
         few = dict(list(samples.items())[: chosen.encoded])
