@@ -1,7 +1,8 @@
-"""What the tests of the command line share: running `fstore` in this process."""
+"""What the tests of the command line share: running `fstore`, in this process or one of its own."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,33 @@ OTHER = "mer2023/audio/HUBERT_LARGE/const_clips/8"
 IDS = ["sample_00000001", "sample_00000002", "-6aNcD3dYJg_00"]
 
 
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell begin without
+sys.path.insert(0, {tests!r})
+from encoders_made import NAMES
+from featurestore import register_encoder
+from featurestore.cli import main
+for name, target in NAMES.items():
+    register_encoder(name, target)
+if __name__ == "__main__":
+    main()
+"""
+
+
 def run(*words: object, input: str | None = None, exit_code: int = 0) -> Result:
     """One `fstore` line; its exit code must be the expected one.  What is raised on purpose is no traceback."""
     result = CliRunner().invoke(fstore, [str(word) for word in words], input=input)
     assert result.exit_code == exit_code, f"{result.output}\n{result.exception!r}"
     assert "Traceback" not in result.output
     return result
+
+
+def program(folder: Path) -> list[str]:
+    """`fstore` with the encoders of these tests, as a process of its own."""
+    script = folder / "fstore_with_encoders.py"
+    script.write_text(PROGRAM.format(tests=str(Path(__file__).parent)))
+    return [sys.executable, str(script)]
 
 
 def files(root: Path) -> dict[Path, bytes]:

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_made import run
+from cli_made import program, run
 from encoders_made import NAMES
 from media_made import remux, write_clip
 
@@ -294,26 +293,6 @@ def test_weights_that_are_not_here_are_told_at_once(clips: Path, tmp_path: Path)
     assert "hf download openai/not-here" in said
     assert said.count("\n") == 1
     assert time.perf_counter() - start < 5
-
-
-PROGRAM = """
-import sys
-sys.path.insert(0, {tests!r})
-from encoders_made import NAMES
-from featurestore import register_encoder
-from featurestore.cli import main
-for name, target in NAMES.items():
-    register_encoder(name, target)
-if __name__ == "__main__":
-    main()
-"""
-
-
-def program(folder: Path) -> list[str]:
-    """`fstore` with the encoders of these tests, as a process of its own."""
-    script = folder / "fstore_with_encoders.py"
-    script.write_text(PROGRAM.format(tests=str(Path(__file__).parent)))
-    return [sys.executable, str(script)]
 
 
 def test_ctrl_c_keeps_what_was_made_and_exits_130(clips: Path, tmp_path: Path) -> None:

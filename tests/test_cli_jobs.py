@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints_made import make_clip
-from cli_made import run
+from cli_made import program, run
 from encoders_made import NAMES
 from media_made import write_clip
 from test_config_explain import GUIDE
@@ -121,27 +120,12 @@ def test_the_guides_file_with_paths_of_ones_own_is_all_it_takes(tmp_path: Path) 
     assert "0 computed, 12 stored before" in run(*words).stdout
 
 
-PROGRAM = """
-import sys
-sys.path.insert(0, {tests!r})
-from encoders_made import NAMES
-from featurestore import register_encoder
-from featurestore.cli import main
-for name, target in NAMES.items():
-    register_encoder(name, target)
-if __name__ == "__main__":
-    main()
-"""
-
-
 def test_an_interrupt_keeps_what_was_made_and_the_same_line_goes_on(root: Path, tmp_path: Path) -> None:
-    script = tmp_path / "fstore_with_encoders.py"
-    script.write_text(PROGRAM.format(tests=str(Path(__file__).parent)))
     log = tmp_path / "log"
     log.touch()
-    words = [str(word).replace("MeanColour", "Sleepy") for word in line(root)]
+    words = [*program(tmp_path), *(str(word).replace("MeanColour", "Sleepy") for word in line(root))]
     environment = {**os.environ, "ENCODE_LOG": str(log)}
-    child = subprocess.Popen([sys.executable, script, *words], env=environment, start_new_session=True)
+    child = subprocess.Popen(words, env=environment, start_new_session=True)
     deadline = time.monotonic() + 120
     while len(log.read_text().splitlines()) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -150,6 +134,6 @@ def test_an_interrupt_keeps_what_was_made_and_the_same_line_goes_on(root: Path, 
     store = FeatureStore(root / "features")
     kept = sum(len(store.ids(key)) for key in store.keys())
     assert 1 <= kept < 18
-    done = subprocess.run([sys.executable, script, *words], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     total = f"Together 18 samples under 9 keys: {18 - kept} computed, {kept} stored before, 0 failed."
     assert done.stdout.splitlines()[-1] == total

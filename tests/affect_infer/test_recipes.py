@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from calm_run import quiet
 
 from affect_infer.certificate import Certificate, certificate_path, compare
 from affect_infer.config import Settings
-from affect_infer.generate import Sampling
-from affect_infer.model import Answer, Request
 from affect_infer.parity import certify
-from affect_infer.report import Report
 from affect_infer.results import read_results
-from affect_infer.run import run
 from featurestore import FeatureStore, Recipe
 from featurestore.demo import CLIPS
 from featurestore.errors import ConfigError, InputError, MissingFeatureError, RecipeError, UnknownRecipeError
@@ -26,17 +23,6 @@ IDS = [clip.id for clip in CLIPS]
 FRAME = "mer2023/frame/QUICK_PIXELS/emotion_peak/8"
 IMPORTED = {"origin": "imported", "from": "npy"}
 Stored = Callable[..., Settings]
-
-
-class Calm:
-    batch_size_limit: int | None = None
-
-    def answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
-        return [Answer("calm", 1) for _ in requests]
-
-
-def quiet(settings: Settings) -> Report:
-    return run(settings, progress=False, load=lambda settings, plans: (Calm(), []))
 
 
 @pytest.fixture

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from calm_run import quiet
 
 from affect_infer.config import Settings
-from affect_infer.generate import Sampling
-from affect_infer.model import Answer, Request
-from affect_infer.report import Report
 from affect_infer.results import read_results
 from affect_infer.run import run
 from featurestore.errors import ConfigError, FeatureStoreError
 
 Stored = Callable[..., Settings]
-
-
-class Calm:
-    batch_size_limit: int | None = None
-
-    def answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
-        return [Answer("calm", 1) for _ in requests]
-
-
-def quiet(settings: Settings) -> Report:
-    return run(settings, progress=False, load=lambda settings, plans: (Calm(), []))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,22 @@
+"""A run whose language model answers every sample with the same word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from affect_infer.config import Settings
+from affect_infer.generate import Sampling
+from affect_infer.model import Answer, Request
+from affect_infer.report import Report
+from affect_infer.run import run
+
+
+class Calm:
+    batch_size_limit: int | None = None
+
+    def answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        return [Answer("calm", 1) for _ in requests]
+
+
+def quiet(settings: Settings) -> Report:
+    return run(settings, progress=False, load=lambda settings, plans: (Calm(), []))
