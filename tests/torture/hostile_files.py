@@ -29,8 +29,6 @@ class Case:
     """what a user would do with it; raises what a user would see"""
     about: tuple[str, ...] = ()
     """an error has to name one of these, if there are any"""
-    readings: int = 1
-    """how often `read` goes through the file, each within the time that one may take"""
 
 
 # -- text --------------------------------------------------------------------------------------------------------------
@@ -594,7 +592,7 @@ def video(random: Random, folder: Path, bait: Bait, clips: list[Path]) -> Case:
         refusing(frames, path.name)
         refusing(lambda: read_audio(path), path.name)
 
-    return Case(read, readings=4)
+    return Case(read)
 
 
 def _lying_boxes(random: Random, content: bytes) -> bytes:
