@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from affect_infer.generate import Sampling
 from affect_infer.language import DEFAULT_LLM
 from affect_infer.prompt import QUESTIONS, AuAs, Mode, get_mode, mode_names
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, did_you_mean
 from featurestore.key import FeatureKey
 
 if TYPE_CHECKING:
@@ -138,9 +137,8 @@ def read_settings(path: str | Path, changes: Changes | None = None) -> Settings:
 
     path, changes = Path(path), changes or Changes()
     if changes.mode is not None and changes.mode not in mode_names():
-        close = difflib.get_close_matches(changes.mode, mode_names(), 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"--mode {changes.mode} is no mode; {hint}modes are {', '.join(mode_names())}")
+        hint = did_you_mean(changes.mode, mode_names())
+        raise ConfigError(f"--mode {changes.mode} is no mode; {hint and f'{hint} '}modes are {', '.join(mode_names())}")
     if OWN_MARK in load_yaml(path):
         from affect_infer.own_file import read_own
 
@@ -170,10 +168,9 @@ def _unused_weights(settings: Settings) -> list[str]:
             if name not in encoder_names():
                 load_encoder(name, "random:0")  # ARCH.TAG of open_clip; reads nothing
         except UnknownEncoderError as error:
-            close = difflib.get_close_matches(name, [*used, *encoder_names()], 1)
+            hint = did_you_mean(name, [*used, *encoder_names()])
             raise ConfigError(
-                f"weights: {name} is no encoder of this run: {', '.join(used)}"
-                + (f"; did you mean {close[0]}?" if close else "")
+                f"weights: {name} is no encoder of this run: {', '.join(used)}{hint and f'; {hint}'}"
             ) from error
     return [f"weights of {name} are not used: the encoders of this run are {', '.join(used)}" for name in unused]
 
@@ -230,10 +227,10 @@ def read_policies(given: Mapping[str, Any], where: object) -> dict[str, Policy]:
         said: Any = "off" if policy is False else policy  # YAML reads a bare off as False
         if modality not in MODALITIES or said not in get_args(Policy):
             wrong, known = (policy, get_args(Policy)) if modality in MODALITIES else (modality, MODALITIES)
-            close = difflib.get_close_matches(str(wrong), known, 1)
+            hint = did_you_mean(wrong, known)
             raise ConfigError(
                 f"{where}: policy {modality}={policy}: write MODALITY=POLICY with one of {', '.join(MODALITIES)} "
-                f"and one of {', '.join(get_args(Policy))}" + (f"; did you mean {close[0]!r}?" if close else "")
+                f"and one of {', '.join(get_args(Policy))}{hint and f'; {hint}'}"
             )
         policies[modality] = said
     return policies

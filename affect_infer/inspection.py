@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from affect_infer.inputs import given as as_given
 from affect_infer.model import AffectModel
 from affect_infer.plan import Plan, check_inputs, check_problems, make_plan
 from affect_infer.run import load_for, make_extractor, make_request
-from featurestore.errors import InputError
+from featurestore.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,8 +139,8 @@ def _task_of(settings: Settings, id: str) -> Task:
     found = [task for task in settings.tasks if id in task.samples]
     names = ", ".join(task.name for task in settings.tasks)
     if not found:
-        close = difflib.get_close_matches(id, [known for task in settings.tasks for known in task.samples], 1)
-        hint = f"did you mean {close[0]!r}?" if close else "the ids are those of its manifest or labels"
+        known = [known for task in settings.tasks for known in task.samples]
+        hint = did_you_mean(id, known, "the ids are those of its manifest or labels")
         raise InputError(f"no sample of {names} is called {id!r}; {hint}")
     if len(found) > 1:
         raise InputError(f"sample {id!r} is in {len(found)} of {names}; say which with --dataset")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from featurestore.errors import ConfigError, InputError, WeightsNotFoundError
+from featurestore.sources import file_sha256
 
 MAGIC = (b"PK\x03\x04", b"\x80")  # a zip, as torch.save writes since 1.6, and a pickle, as before
 
@@ -64,8 +64,7 @@ def model_identity(checkpoint: Path | None, llm: str) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> dict[str, str]:
     try:
-        with path.open("rb") as file:
-            return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"path": str(path), "sha256": file_sha256(path)}
     except OSError:
         return {"name": str(path)}
 

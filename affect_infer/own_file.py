@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from affect_infer.config import (
     read_question,
 )
 from affect_infer.generate import Sampling
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, did_you_mean
 from featurestore.key import FeatureKey
 
 SIMPLE = {
@@ -111,8 +110,7 @@ def _keys(dataset: str, data: Mapping[str, Any], path: Path) -> dict[str, Featur
 def _known(given: Mapping[str, Any], known: Any, where: str) -> None:
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(str(name), list(known), 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+            hint = did_you_mean(name, known, f"known here: {', '.join(known)}")
             raise ConfigError(f"{where}: unknown key {name!r}; {hint}")
 
 

@@ -41,7 +41,7 @@ The built-in bases are part of the interface and are tested.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -217,3 +217,11 @@ class CommitUncertainError(StoreError):
 
 class WorkerPoolError(FeatureStoreError):
     """Decode workers cannot be started or kept alive."""
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """`did you mean 'x'?` for the one of the known names that a misspelt one is nearest to, else `otherwise`."""
+    import difflib  # only for a name that was mistyped
+
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else otherwise

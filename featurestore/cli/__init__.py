@@ -75,10 +75,9 @@ class Fstore(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            import difflib  # only for a name that was mistyped
+            from featurestore.errors import did_you_mean  # only for a name that was mistyped
 
-            close = difflib.get_close_matches(name, COMMANDS, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+            hint = did_you_mean(name, COMMANDS, f"there are {', '.join(COMMANDS)}")
             ctx.fail(f"no command {name!r}; {hint}")
         return super().resolve_command(ctx, args)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from featurestore.errors import ConfigError, UnknownDatasetError
+from featurestore.errors import ConfigError, UnknownDatasetError, did_you_mean
 from featurestore.given import read_given
 from featurestore.key import check_part
 
@@ -147,8 +147,7 @@ class _Table:
 
     def done(self) -> None:
         for key in self.data:
-            close = difflib.get_close_matches(key, self.seen, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(self.seen))}"
+            hint = did_you_mean(key, self.seen, f"known here: {', '.join(sorted(self.seen))}")
             raise ConfigError(f"{self.where}: unknown key {key!r}; {hint}")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, did_you_mean
 
 USED = "used"
 TRAINING = "training only"
@@ -110,5 +109,4 @@ def _leaves(content: Mapping[str, Any], known: Mapping[str, str], where: str, pr
 
 
 def _hint(key: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(sorted(known))}"
+    return f"; {did_you_mean(key, known, 'known here: ' + ', '.join(sorted(known)))}"

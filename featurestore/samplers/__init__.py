@@ -13,7 +13,6 @@ It raises SamplingError where a sample does not allow it, and never takes other 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import ConfigError, SamplingError, UnknownSamplerError
+from featurestore.errors import ConfigError, SamplingError, UnknownSamplerError, did_you_mean
 from featurestore.key import check_part
 from featurestore.samplers.frames import au_summary, const_clips, count_of, every, headtail, two_halves, uniform
 from featurestore.samplers.peak import conflict, emotion_peak, emotion_peak_fork
@@ -121,9 +120,10 @@ def get_sampler(name: str) -> SamplerEntry:
             fn = point.load()
             register_sampler(name, fn, getattr(fn, "version", 1), getattr(fn, "conflict", None))
     if name not in _registry:
-        near = difflib.get_close_matches(name, sampler_names(), 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownSamplerError(f"sampler {name!r} is not known; {hint}there are {', '.join(sampler_names())}")
+        hint = did_you_mean(name, sampler_names())
+        raise UnknownSamplerError(
+            f"sampler {name!r} is not known; {hint and f'{hint} '}there are {', '.join(sampler_names())}"
+        )
     return _registry[name]
 
 
