@@ -237,7 +237,7 @@ def test_weights_of_an_encoder_that_is_none_are_an_error(demo_files: Path, own: 
     told = r"weights: HUBERT_LARG is no encoder of this run: CLIP_TEXT, .*; did you mean 'HUBERT_LARGE'\?"
     with pytest.raises(ConfigError, match=told):
         read_settings(demo_files / "mer2023.yaml", Changes(values={"weights": {"HUBERT_LARG": "random:0"}}))
-    with pytest.raises(ConfigError, match=r"weights: ViT-S-23\.none is no encoder .* did you mean ViT-S-32\.none\?"):
+    with pytest.raises(ConfigError, match=r"weights: ViT-S-23\.none is no encoder .* did you mean 'ViT-S-32\.none'\?"):
         read_settings(own, Changes(values={"weights": {"ViT-S-23.none": "random:0"}}))
     own.write_text(OWN.replace("weights: {", "weights: {HUBERT_LARG: models, "))
     with pytest.raises(ConfigError, match="HUBERT_LARG is no encoder of this run"):
