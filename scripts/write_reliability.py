@@ -30,7 +30,7 @@ AIMS = {
 }
 
 # What a run found and the page names under "One finding stands".
-STANDING = {"hostile inputs": {"other errors, crashes, over 1 GiB or 10 s": 1}}
+STANDING = {"hostile inputs": {"other errors, crashes, over 1 GiB or 10 s": 3}}
 
 
 def rendered(page: str, results: Mapping[str, Any]) -> str:
