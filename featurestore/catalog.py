@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import re
@@ -82,8 +83,6 @@ class Catalog:
     def nearest(self, key: FeatureKey) -> FeatureKey | None:
         """A stored key that may have been meant by one that is not, e.g. after a typing error.  Remembered."""
         if key not in self._nearest:
-            import difflib  # only for a name that may be mistyped
-
             keys = {str(other): other for other in self.keys()}
             close = difflib.get_close_matches(str(key), keys, 1)
             self._nearest[key] = keys[close[0]] if close else None
@@ -161,8 +160,6 @@ def as_key(key: FeatureKey | str) -> FeatureKey:
 
 
 def _is_misspelt(name: str, other: str) -> bool:
-    import difflib  # as above
-
     close = difflib.SequenceMatcher(None, name.casefold(), other.casefold()).ratio() >= 0.85
     return close and re.sub(r"\d", "", name) != re.sub(r"\d", "", other)
 

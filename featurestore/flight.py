@@ -21,6 +21,7 @@ import google_crc32c
 
 from featurestore.durable import explain
 from featurestore.errors import StoreError
+from featurestore.reader import IMPORTING
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -83,7 +84,8 @@ class Flight:
 
     def _acquire(self, name: str, wait_s: float) -> FileLock:
         """Raises TimeoutError when somebody else has it, OSError where it cannot be locked."""
-        from filelock import FileLock, Timeout  # 20 ms that a process of hits does not need
+        with IMPORTING:
+            from filelock import FileLock, Timeout  # 20 ms that a process of hits does not need
 
         path = self.folder / f"{name}.lock"
         try:

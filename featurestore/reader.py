@@ -9,8 +9,8 @@ it reads a store without the package:
     features.get_many(ids)                     # (N, 8, 768); LookupError names what is not stored
 
 On disk a recipe is a directory with `segments/<name>/{zarr.json,c.0.0.0,rows}`; a segment is never
-changed once it is there.  `docs/format.md` has every byte.  Nothing here takes a lock, writes, or
-starts a thread, so that a reader may be forked at any moment; pickled, it is its path and reopens.
+changed once it is there.  `docs/format.md` has every byte.  Nothing here locks, writes, or starts a
+thread, so that a reader may be forked at any moment; pickled, it is its path and reopens.
 
 Checksums need the package google-crc32c; without it rows are returned unchecked, after one warning.
 """
@@ -26,6 +26,7 @@ import mmap
 import os
 import re
 import stat
+import threading
 import time
 import warnings
 import weakref
@@ -60,6 +61,11 @@ NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "9p", "fuse
 GONE = (errno.ENOENT, errno.ESTALE)
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # says nothing about the file
 SEGMENT_NAME = re.compile(rb"[0-9]{20}-[0-9a-f]{32}")
+
+# What is imported when first needed is imported under this, which a fork waits for: of an import that another
+# thread is in the middle of, the child would wait for the end for ever.
+IMPORTING = threading.RLock()
+os.register_at_fork(before=IMPORTING.acquire, after_in_parent=IMPORTING.release, after_in_child=IMPORTING.release)
 
 logger = logging.getLogger("featurestore")
 Place = Tuple["Segment", int]
@@ -195,7 +201,8 @@ class Segment:
         return out
 
     def _inflate_into(self, row: int, out: Any) -> None:
-        from numcodecs import Zstd  # only stores that were compacted with --codec zstd need it
+        with IMPORTING:
+            from numcodecs import Zstd  # only stores that were compacted with --codec zstd need it
 
         start, size = self.chunk(row)
         shard = self.shard()

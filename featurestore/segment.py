@@ -29,7 +29,7 @@ import featurestore
 from featurestore.durable import create, explain, fsync, fsync_dir, write, write_file
 from featurestore.errors import CommitUncertainError, StoreError
 from featurestore.levels import Place, ensure_levels
-from featurestore.reader import CHUNK_INDEX, FORMAT, RECORD, SEAL_SIZE, id_digest, seal_of
+from featurestore.reader import CHUNK_INDEX, FORMAT, IMPORTING, RECORD, SEAL_SIZE, id_digest, seal_of
 from featurestore.recipe import Recipe
 
 crc32c = google_crc32c.value
@@ -219,7 +219,8 @@ class _Digest:
 
 
 def _deflate(row: NDArray[Any]) -> bytes:
-    from numcodecs import Zstd  # only `fstore compact --codec zstd` needs it
+    with IMPORTING:
+        from numcodecs import Zstd  # only `fstore compact --codec zstd` needs it
 
     return bytes(Zstd(level=3, checksum=True).encode(row))
 

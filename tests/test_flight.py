@@ -6,6 +6,8 @@ import errno
 import logging
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -225,3 +227,57 @@ def test_a_lock_file_honours_the_umask(tmp_path: Path) -> None:
         os.umask(before)
     (path,) = tmp_path.iterdir()
     assert path.stat().st_mode & 0o777 == 0o664
+
+
+SLOW_IMPORT = """
+import contextlib, importlib.abc, os, sys, threading, time, warnings
+from pathlib import Path
+from featurestore import flight
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads; this is about them
+if sys.argv[2] == "unguarded":
+    flight.IMPORTING = contextlib.nullcontext()
+begun = threading.Event()
+
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "filelock":
+            begun.set()
+            time.sleep(1)
+
+
+sys.meta_path.insert(0, Slow())
+locks = flight.Flight(Path(sys.argv[1]))
+
+
+def use():
+    with locks.recipe():
+        pass
+
+
+thread = threading.Thread(target=use)
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    use()
+    os._exit(0)
+until = time.monotonic() + (20 if sys.argv[2] == "guarded" else 3)
+while time.monotonic() < until and os.waitpid(child, os.WNOHANG) == (0, 0):
+    time.sleep(0.01)
+thread.join()
+try:
+    os.kill(child, 9)
+    print("hangs")
+except ProcessLookupError:
+    print("ended")
+"""
+
+
+@pytest.mark.parametrize(("how", "end"), [("guarded", "ended"), ("unguarded", "hangs")])
+def test_a_fork_while_another_thread_imports_the_locks(tmp_path: Path, how: str, end: str) -> None:
+    """Without the guard, the child waits for the end of an import that nobody there goes on with."""
+    command = [sys.executable, "-c", SLOW_IMPORT, str(tmp_path / "locks"), how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == [end], done.stderr

@@ -105,6 +105,7 @@ def ended(job: Callable[[], None], stack: IO[str]) -> str:
 
 def fork_many(store: FeatureStore, forks: int, also: Callable[[], None] = lambda: None) -> list[str]:
     ends = []
+    check(store, random.Random(0))  # numpy.testing imports at its first use, which is not ours to keep whole at a fork
     with busy(functools.partial(check, store), 4) as errors:
         for number in range(forks):
             also()
@@ -148,6 +149,7 @@ def test_a_fork_under_writing_threads_writes_on(
 ) -> None:
     root = filled(tmp_path)
     store = FeatureStore(root)
+    check(store, random.Random(0))  # as above
 
     def write(random_: random.Random) -> None:
         id = f"w_{random_.randrange(10**12)}"
