@@ -1,6 +1,6 @@
 # Every target that needs packages sets them up first, in .venv; python3 and make are enough to start.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check torture bench clean
+.PHONY: help setup demo test check torture portability bench clean
 
 PYTHON := .venv/bin/python
 # Encoders and BLAS would otherwise each start one thread per core in every test process.
@@ -22,11 +22,14 @@ check: setup  ## lint and types
 	@sh scripts/check.sh
 
 torture: setup  ## the torture tests in their long version (hours), and docs/reliability.md from what they count
-	$(PYTEST) tests/torture --long --timeout 0; status=$$?; $(PYTHON) scripts/write_reliability.py && exit $$status
+	$(PYTEST) tests/torture $$(grep -lE 'long_run|mark.torture' tests/test_*.py) --long --timeout 0 -o faulthandler_timeout=0; status=$$?; $(PYTHON) scripts/write_reliability.py && exit $$status
+
+portability: setup  ## tests as on other machines: orders, locales, clocks, processors, Pythons; an hour; ARGS="in-1981"
+	@$(PYTHON) scripts/portability.py $(ARGS)
 
 bench: setup  ## every benchmark and docs/benchmarks.md, half an hour; ARGS=--quick: three minutes
 	@$(PYTHON) benchmarks/run.py $(ARGS)
 
 clean:    ## remove what make has made, .venv included
-	rm -rf .venv demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .portability demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

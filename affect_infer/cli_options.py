@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:  # costs more than all of --help
-    from affect_infer.config import Settings
+from featurestore.cli.options import GivenPath
 
-PATH = click.Path(path_type=Path)
+if TYPE_CHECKING:  # costs more than all of --help
+    from affect_infer.settings.settings import Settings
+
+PATH = GivenPath()
 
 
 def pairs(ctx: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, str]:
-    """`a=b` options, several in one with commas, as a mapping."""
+    """`a=b` options, several in one with commas, as a mapping; a comma within a path parts nothing."""
     pairs = {}
-    for part in (part for text in given for part in text.split(",")):
+    for part in (part for text in given for part in re.split(r",(?=\s*[\w.-]+\s*=)", text)):
         name, equals, value = part.partition("=")
         if not (name and equals and value):
             raise click.BadParameter(f"{part!r} is not of the form NAME=VALUE", ctx, parameter)
@@ -81,7 +84,9 @@ def settings_from(
     **values: Any,
 ) -> Settings:
     """The settings that the options of `settings_options` mean; `values` are fields of Settings by name."""
-    from affect_infer.config import Changes, read_question, read_settings
+    from affect_infer.settings.reading import read_settings
+    from affect_infer.settings.settings import Changes
+    from affect_infer.settings.tasks import read_question
 
     sampler_options: dict[str, dict[str, Any]] = {}
     for name, value in sampler_option.items():

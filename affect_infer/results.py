@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from affect_infer.model.generate import DRAWING
 from featurestore.errors import ConfigError, InputError, StoreError
-from featurestore.given import parse_json, read_given
+from featurestore.untrusted_io.files import parse_json, read_untrusted
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 MAX_BYTES = 1 << 30
@@ -30,8 +32,9 @@ class Results:
         self.answered: set[str] = set()
         self.skipped: set[str] = set()
         self._file = -1
+        self._begun = False
         self._lock: Any = None
-        self._synced = 0.0
+        self._synced = -math.inf  # by a clock that begins when the machine does
 
     def __enter__(self) -> Results:
         from filelock import FileLock, Timeout
@@ -52,12 +55,17 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self._begin()
         os.fsync(self._file)
         os.close(self._file)
+        if not self._begun:  # what failed before the first line leaves no file of results
+            self.path.unlink(missing_ok=True)
         self._lock.release()
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write one sample's line; it survives a kill when this returns."""
+        self._begin()
         self._write(line)
         now = time.monotonic()
         if now - self._synced >= FSYNC_S:
@@ -74,8 +82,13 @@ class Results:
         self._file = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o666)
         # A kill in the middle of a line left its beginning: that sample is not answered.
         os.ftruncate(self._file, whole)
-        if not lines:
+        self._begun = bool(lines)
+
+    def _begin(self) -> None:
+        """The first line, once there is something to put below it."""
+        if not self._begun:
             self._write({"run": self.identity})
+            self._begun = True
 
     def _continues(self, lines: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the file is of this run; False for one of another that holds no answers, and may be replaced.
@@ -90,6 +103,12 @@ class Results:
             return True
         if all("skipped" in line for line in lines[1:]):
             return False
+        if unrecorded := [name for name, value in self.identity.items() if value and before.get(name) is None]:
+            raise ConfigError(
+                f"{self.path} was begun by an earlier version, which did not record {' and '.join(unrecorded)} as in "
+                "force, so that nobody can say whether its answers belong with those of this run; move the file away, "
+                "or choose another --output"
+            )
         changes = "; ".join(
             f"{name}: {_said(then, name)} then, {_said(now, name)} now"
             for name in {**then, **now}
@@ -101,7 +120,8 @@ class Results:
         )
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        data = _ENCODER.encode(line).encode() + b"\n"
+        # A path in a message need not be text: of what UTF-8 has no bytes for comes an escape of JSON.
+        data = _ENCODER.encode(line).encode("utf-8", "backslashreplace") + b"\n"
         try:
             written = os.write(self._file, data)
             while written < len(data):  # a full disk may take a part first
@@ -124,12 +144,11 @@ def read_results(path: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, 
 
 def write_npz(path: str | Path, answers: Mapping[str, str]) -> None:
     """`name2reason`, the file that existing evaluation reads: {sample: answer} as a pickled 0-d array."""
-    import numpy as np
+    from featurestore.object_npz import write_object_npz
 
     path = Path(path)
     draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("wb") as file:
-        np.savez_compressed(file, name2reason=np.array(dict(answers), dtype=object))
+    write_object_npz(draft, {"name2reason": dict(answers)})
     draft.replace(path)
 
 
@@ -139,9 +158,12 @@ def answers_in_order(lines: Mapping[str, Mapping[str, Any]], ids: Iterable[str])
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """{"sampling": {"seed": 0}} -> ("sampling.seed", 0).  Where a digest is known, the path beside it is for people."""
+    """{"sampling": {"seed": 0}} -> ("sampling.seed", 0), without what changes no answer.
+
+    Where a digest is known, the path beside it is for people; where the likeliest token is taken, nothing is drawn.
+    """
     for name, value in settings.items():
-        if name == "path" and "sha256" in settings:
+        if (name == "path" and "sha256" in settings) or (name in DRAWING and settings.get("greedy") is True):
             continue
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")
@@ -156,7 +178,7 @@ def _said(settings: Mapping[str, Any], name: str) -> str:
 def _lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """(the complete lines, their bytes).  Only the last line may be incomplete; damage elsewhere is an InputError."""
     try:
-        data = read_given(path, MAX_BYTES)
+        data = read_untrusted(path, MAX_BYTES)
     except FileNotFoundError:
         return [], 0
     except OSError as error:

@@ -37,6 +37,32 @@ def write_clip(path: Path, seconds: float, seed: int) -> None:
         movie.mux(stream.encode(None))
 
 
+def write_long(path: Path, hours: int, seconds: int = 10) -> None:
+    """1080p with a keyframe every two seconds: a few seconds of it coded, and put one behind the other."""
+    short = path.with_suffix(".short.mp4")
+    random = np.random.default_rng(0).integers(0, 40, (64, 1080, 1920), np.uint8)
+    with av.open(str(short), "w") as movie:
+        options = {"preset": "veryfast", "g": "50", "b": "3M"}
+        stream = movie.add_stream("libx264", rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        for number in range(seconds * 30):
+            luma = random[number % 64] + np.uint8(number % 200)
+            planes = np.concatenate([luma, np.full((540, 1920), 128, np.uint8)])
+            movie.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        movie.mux(stream.encode(None))
+    with av.open(str(short)) as old, av.open(str(path), "w") as new:
+        base = old.streams.video[0].time_base or Fraction(1)
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [(bytes(each), each.pts, each.dts, each.is_keyframe) for each in old.demux(video=0) if each.size]
+        for again in range(hours * 3600 // seconds):
+            for data, pts, dts, key in packets:
+                packet = av.Packet(data)
+                packet.stream, packet.time_base, packet.is_keyframe = stream, base, key
+                shift = round(again * seconds / base)
+                packet.pts, packet.dts = (pts or 0) + shift, (dts or 0) + shift
+                new.mux(packet)
+
+
 def write_clips(folder: Path, count: int, seconds: float = 5.0, different: int = 3) -> list[Path]:
     """`count` clips, copies of a few different ones: what costs is decoding, and copies decode alike."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,13 @@
 
     python benchmarks/decoding.py [--rounds 9] [--quick]                               about 1 minute
 
-The clip is 5 s of 720p h264 with one keyframe, made in code; `uniform/8` needs all of it, and a tight
-group of frames in the middle a half.  The bound is what cannot be avoided: decoding what other frames are
+Against rivals: real footage of ../shared/media, 6 s of 720p coded again at a keyframe every 12 frames, at one
+keyframe, and under noise at 3 Mbit/s; open, index and exact RGB frames of the source's size, ours with its digest.
+Left out where there is no footage, and rivals that are not installed (see rivals.py).  `--hours 2` adds a video of
+1080p of that length.
+
+Against the bound: the clip is 5 s of 720p h264 with one keyframe, made in code; `uniform/8` needs all of it, and a
+tight group of frames in the middle a half.  The bound is what cannot be avoided: decoding what other frames are
 predicted from, up to the last frame asked for, and eight pictures through libavfilter's scale.  CPU
 seconds, because the bound is on one thread.
 Does not show: other codecs, a slow disk.
@@ -13,28 +18,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from multiprocessing import shared_memory
+from fractions import Fraction
+from functools import partial
+from multiprocessing import get_context, shared_memory
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from clips import write_clip
+from clips import write_clip, write_long
 from handing import PICTURES, pictures, pictures_in_shared_memory
 from harness import options, save, scratch, spread, table
 from numpy.typing import NDArray
+from rivals import recoded, rivals
 
 from featurestore.media import DecodePool, decode_frames, index_video
 from featurestore.media import pool as pool_module
+from featurestore.media.decoder import EACH
 from featurestore.media.scaling import Scale
 from featurestore.media.source import file_source
 from featurestore.media.video import VideoIndex
 
 
 def main() -> None:
-    chosen = options(__doc__, rounds=(9, 1))
+    chosen = options(__doc__, rounds=(9, 1), hours=(0, 0))
     rounds = chosen.rounds
     with scratch(chosen.dir) as root:
+        raced = against_rivals(root, rounds)
+        lasting = [long_video(root / "long.mp4", chosen.hours)] if chosen.hours else []
         write_clip(root / "clip.mp4", 5.0, 0)
         index = index_video(root / "clip.mp4")
         cases = {
@@ -44,14 +55,19 @@ def main() -> None:
         rows = [row for name, asked in cases.items() for row in against_bound(name, index, asked, rounds)]
         rows += before_decoding(index, rounds)
         handed = hand_over(10 * rounds)
-    save("decoding", {"rounds": rounds, "frames": index.total, "rows": rows, "handed_over": handed})
+    result = {"rounds": rounds, "frames": index.total, "rows": rows, "handed_over": handed, "rivals": raced}
+    save("decoding", {**result, "long": lasting})
+    for found in (raced, lasting):
+        if found:
+            print(table(found))
+            print()
     print(table(rows))
     print()
     print(table(handed))
 
 
 def against_bound(name: str, index: VideoIndex, asked: list[int], rounds: int) -> list[dict[str, Any]]:
-    last = int(index.positions[asked].max())
+    last = int(index.frames[asked].max()) // EACH
     frames = some_frames(index)
     rivals: dict[str, Callable[[], Any]] = {
         "bound": lambda: (decode_referenced(index.path, last), scale_all(index, frames)),
@@ -74,13 +90,69 @@ def before_decoding(index: VideoIndex, rounds: int) -> list[dict[str, Any]]:
     return [{"frames": "", "what": what, **spread(times, 1e3)} for what, times in taken.items()]
 
 
+FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "media" / "real" / "liveportrait_s32.mp4"
+
+
+def against_rivals(root: Path, rounds: int) -> list[dict[str, Any]]:
+    """CPU milliseconds of each reader, and whether its frames are those of decoding everything by PyAV."""
+    if not FOOTAGE.is_file():
+        return []
+    noisy = {"b": "3M", "maxrate": "3M", "bufsize": "3M", "crf": "-1"}
+    clips = {
+        "keyframe every 12": recoded(FOOTAGE, root / "gop12.mp4", 12),
+        "one keyframe": recoded(FOOTAGE, root / "gop250.mp4", 999),
+        "noisy, 3 Mbit/s, keyframe every 12": recoded(FOOTAGE, root / "noisy.mp4", 12, noisy, 12),
+    }
+    chosen = {"uniform/8": [i * 180 // 8 for i in range(8)], "emotion_peak/8": [0, 45, 88, 89, 90, 91, 92, 135]}
+    rows = []
+    for clip, path in clips.items():
+        for name, numbers in chosen.items():
+            readers = rivals()
+            truth = decode_frames(index_video(path), range(180), (720, 1280)).pixels[numbers]
+            same = {each: bool(np.array_equal(read(path, numbers), truth)) for each, read in readers.items()}
+            calls = {each: partial(read, path, numbers) for each, read in readers.items()}
+            taken = cpu_interleaved(calls, rounds)
+            for each, times in taken.items():
+                row = {"clip": clip, "frames": name, "reader": each, **spread(times, 1e3), "equal": same[each]}
+                rows.append({**row, "ours is": round(min(taken["featurestore"]) / min(times), 3)})
+    return rows
+
+
+def long_video(path: Path, hours: int) -> dict[str, Any]:
+    """CPU seconds and MiB at most of uniform/8 of a long video of 1080p, in a process of its own."""
+    write_long(path, hours)
+    with get_context("spawn").Pool(1) as alone:
+        return alone.apply(measure_long, (path,))
+
+
+def measure_long(path: Path) -> dict[str, Any]:
+    start = time.process_time()
+    index = index_video(path)
+    indexed = time.process_time()
+    decode_frames(index, [i * index.total // 8 for i in range(8)])
+    done = time.process_time()
+    return {
+        "frames of the video": index.total,
+        "MiB of the file": path.stat().st_size >> 20,
+        "index with digest, CPU s": round(indexed - start, 2),
+        "uniform/8, CPU s": round(done - indexed, 2),
+        "most MiB": most_mib(),
+    }
+
+
+def most_mib() -> int:
+    """Of this process alone: `ru_maxrss` begins with what the one that started it had."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) >> 10
+
+
 def some_frames(index: VideoIndex) -> list[av.VideoFrame]:
     with av.open(str(index.path)) as movie:
         return [frame for frame, _ in zip(movie.decode(video=0), range(8), strict=False)]
 
 
 def scale_all(index: VideoIndex, frames: list[av.VideoFrame]) -> None:
-    scale = Scale(index.path, index.time_base, PICTURES[1:3])
+    scale = Scale(index.path, Fraction(1), PICTURES[1:3])
     for frame in frames:
         scale(frame)
 

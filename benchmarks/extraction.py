@@ -25,7 +25,7 @@ from clips import decode, decoded, write_clips
 from harness import cpu_seconds, interleaved, options, save, scratch, seconds, table
 
 from featurestore import Extractor, FeatureKey, FeatureStore, Sample, register_encoder
-from featurestore.extract import extract
+from featurestore.compute.extraction import extract
 from featurestore.media import DecodePool
 
 FREE = FeatureKey("bench", "frame", "Free", "uniform", 8)

@@ -56,7 +56,7 @@ class Ours(Format):
     def open(self) -> None:
         self.ids = names(self.n)
         self.store = FeatureStore(self.path)
-        len(self.store.shelf(KEY).reader)  # opening is measured by scale.py
+        len(self.store.feature_set(KEY).reader)  # opening is measured by scale.py
 
     def one(self, i: int) -> Any:
         return self.store.get(KEY, self.ids[i])

@@ -29,7 +29,7 @@ _load_before = os.getloadavg()[0]
 def _busy_s() -> float | None:
     """CPU seconds of the whole machine since it started, idle and waiting for a disk left out; None but on Linux."""
     try:
-        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        fields = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]
     except OSError:
         return None
     user, nice, system, _idle, _waiting, *interrupts = map(int, fields)
@@ -67,7 +67,7 @@ def machine() -> dict[str, Any]:
     """
     model, memory_gib = platform.processor(), None
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
         memory_gib = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     except (OSError, StopIteration, ValueError):

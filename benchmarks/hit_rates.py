@@ -27,12 +27,11 @@ from typing import Any
 import diskcache
 import joblib
 import numpy as np
-from cachetools import LFUCache
 from harness import options, save, scratch, table
+from policies import POLICIES
 
 from featurestore import FeatureKey, FeatureStore
 from featurestore.datasets import resolve_dataset
-from featurestore.eviction import POLICIES, policy_named
 
 ROW_BYTES = 8 * 768 * 4
 BUDGETS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -90,27 +89,6 @@ def size_of(key: FeatureKey) -> int:
     return ROW_BYTES * int(key.n_frames) // 8
 
 
-class Lfu:
-    """LFU by cachetools, as a policy of the tier: for comparison only."""
-
-    def __init__(self) -> None:
-        self.cache: LFUCache[Hashable, None] = LFUCache(maxsize=10**9)
-
-    def came(self, place: Hashable) -> None:
-        self.cache[place] = None
-
-    def used(self, place: Hashable) -> None:
-        self.cache[place]
-
-    def gone(self, place: Hashable) -> None:
-        self.cache.pop(place, None)
-
-    def next(self) -> Hashable:
-        place, value = self.cache.popitem()
-        self.cache[place] = value  # the tier says `gone` when it really leaves
-        return place
-
-
 def belady(trace: Trace, budget: int) -> int:
     """Hits of the policy that knows the future: what is needed last leaves, and what is needed later still stays out.
 
@@ -160,7 +138,7 @@ def through_the_tier(root: Path, trace: Trace, budget: int, policy: str) -> dict
     """A store with a memory tier."""
     store = FeatureStore(root, memory_bytes=budget)
     if store._memory is not None:
-        store._memory.policy = Lfu() if policy == "lfu" else policy_named(policy)
+        store._memory.policy = POLICIES[policy]()
     spent = timed(lambda key, i: store.get(key, f"s{i}"), trace)
     return {"hit rate": round(store.stats.memory_hits / len(trace), 4), **spent}
 
@@ -253,7 +231,7 @@ def run(root: Path, n: int) -> list[dict[str, Any]]:
 
         for share in BUDGETS:
             budget = int(share * size)
-            for policy in [*POLICIES, "lfu"]:
+            for policy in POLICIES:
                 row(share, policy, through_the_tier(root / "plain", trace, budget, policy), "plain")
                 if share == TIMED:
                     row(share, policy, through_the_tier(root / "zstd", trace, budget, policy), "zstd")

@@ -21,9 +21,9 @@ import numpy as np
 from harness import cpu_seconds, options, save, scratch, seconds, spread, table
 
 from featurestore import FeatureStore
+from featurestore.affectgpt.exporting import export_tree, exportable
+from featurestore.affectgpt.importing import import_tree
 from featurestore.datasets import dataset_names, resolve_dataset
-from featurestore.legacy.exporting import export_tree, exportable
-from featurestore.legacy.importing import import_tree
 
 FOLDER = "frame_CLIP_VIT_LARGE_emotion_peak_8frms"
 

@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 from harness import options, save, scratch, spread, table
 
-from affect_infer.config import POLICIES, Settings, Task
-from affect_infer.generate import Sampling
-from affect_infer.heads import AffectHeads, HeadShape
-from affect_infer.language import Language, load_tokenizer
-from affect_infer.model import AffectModel, Request, load_model
-from affect_infer.prompt import QUESTIONS, get_mode
-from affect_infer.run import run
-from affect_infer.tiny import write_tiny_model
+from affect_infer.model.affect_model import AffectModel, Request, load_model
+from affect_infer.model.generate import Sampling
+from affect_infer.model.heads import AffectHeads, HeadShape
+from affect_infer.model.language import Language, load_tokenizer
+from affect_infer.model.prompt import QUESTIONS, get_mode
+from affect_infer.model.tiny import write_tiny_model
+from affect_infer.run.hybrid import run
+from affect_infer.settings.settings import POLICIES, Settings, Task
 from featurestore import FeatureKey, FeatureStore, Sample
 
 NOT_MEASURED = "not measured"

@@ -26,12 +26,12 @@ from clips import FPS, write_clips
 from harness import cpu_seconds, options, save, scratch, spread, table
 from inference_loop import SUBTITLE, stub
 
-from affect_infer.config import Settings, Task
-from affect_infer.generate import Sampling
-from affect_infer.model import AffectModel, Request, load_model
-from affect_infer.prompt import QUESTIONS, get_mode
-from affect_infer.run import run
-from affect_infer.tiny import write_tiny_model
+from affect_infer.model.affect_model import AffectModel, Request, load_model
+from affect_infer.model.generate import Sampling
+from affect_infer.model.prompt import QUESTIONS, get_mode
+from affect_infer.model.tiny import write_tiny_model
+from affect_infer.run.hybrid import run
+from affect_infer.settings.settings import Settings, Task
 from featurestore import Extractor, FeatureKey, FeatureStore, Sample, register_encoder
 from featurestore.media import audio_windows, count_faces, decode_frames, index_video, read_audio, read_faces
 from featurestore.merfactory import descriptions_of
@@ -126,7 +126,7 @@ def real_encoders(root: Path) -> Encoders:
     import torch
     from transformers import HubertConfig, HubertModel
 
-    from affect_infer.tiny_encoders import PREPROCESSOR
+    from affect_infer.model.tiny_encoders import PREPROCESSOR
 
     folder = root / "hubert"
     config = HubertConfig(num_hidden_layers=6, feat_extract_norm="layer", conv_bias=True, do_stable_layer_norm=True)
@@ -270,7 +270,7 @@ def language(root: Path, samples: Mapping[str, Sample], real: Encoders) -> list[
     def answer(size: int, tokens: int) -> float:
         start = time.perf_counter()
         for ids in _parts(list(samples), size):
-            rows = {name: store.get_many(key, ids) for name, key in keys.items()}
+            rows = {name: store.get_ragged(key, ids) for name, key in keys.items()}
             requests = [Request(id, prompt, {name: rows[name][i] for name in keys}) for i, id in enumerate(ids)]
             model.answer(requests, Sampling(greedy=True, max_new_tokens=tokens))
         return (time.perf_counter() - start) / len(samples)

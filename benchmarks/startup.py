@@ -76,7 +76,7 @@ def second_run(root: Path) -> dict[str, object]:
     program = (
         "import sys\n"
         "from featurestore import FeatureKey, FeatureStore, Extractor, read_manifest\n"
-        "from featurestore.extract import extract\n"
+        "from featurestore.compute.extraction import extract\n"
         f"key = FeatureKey.parse('bench/frame/ViT-S-32.none/uniform/8')\n"
         f"source = read_manifest({str(root / 'manifest.csv')!r})\n"
         "extractor = Extractor({'bench': source}, weights={'ViT-S-32.none': 'random:0'})\n"

@@ -60,6 +60,30 @@ def cold(results: Results, read: str, access: str) -> float:
     return reads(results, read, access, "cold", "median us")
 
 
+def raced(results: Results, clip: str, frames: str) -> float:
+    """Median CPU time of ours, in those of torchcodec."""
+    rows = [row for row in results["decoding"]["rivals"] if (row["clip"], row["frames"]) == (clip, frames)]
+    theirs = next((row for row in rows if row["reader"].endswith("exact")), None)
+    if theirs is None:
+        raise KeyError("torchcodec")  # it was not there
+    return float(find(rows, reader="featurestore")["median"] / theirs["median"])
+
+
+def worst_race(results: Results, clip: str) -> float:
+    return max(raced(results, clip, frames) for frames in ("uniform/8", "emotion_peak/8"))
+
+
+def lasting(results: Results) -> tuple[float, float]:
+    """CPU seconds and MiB of the long video, if there was one."""
+    for row in results["decoding"]["long"]:
+        return row["index with digest, CPU s"] + row["uniform/8, CPU s"], row["most MiB"]
+    raise KeyError("long")
+
+
+_RACE_LIMIT = (
+    "two thirds of the time are in the same decoder, for the same packets: of the keyframes before the frames that are "
+    "asked for and what lies between, only pictures that no other needs can be left out"
+)
 OURS, FIRST, NPY = "featurestore", "featurestore, first reads", "np.load, a file per sample"
 MEMORY, TAKE, DISK = "memcpy from RAM", "np.take from RAM", "one bare read per sample"
 ZARR = "zarr-python, a chunk per sample"
@@ -245,6 +269,18 @@ TARGETS = [
     Target("bytes on disk without the row lines, against the payload", "x",
            lambda r: r["scale"]["bytes"][0]["(store - rows) / payload"], most=1.01,
            limit="the shard has an index of 16 bytes and a checksum of 4 bytes a row, and each segment a header"),
+    Target("exact frames of 720p, a keyframe every 12, uniform/8, against torchcodec", "x its CPU time",
+           lambda r: raced(r, "keyframe every 12", "uniform/8"), most=0.85, limit=_RACE_LIMIT),
+    Target("the same, emotion_peak/8", "x", lambda r: raced(r, "keyframe every 12", "emotion_peak/8"), most=0.85,
+           limit=_RACE_LIMIT),
+    Target("exact frames of 720p, one keyframe (worst of both)", "x its CPU time",
+           lambda r: worst_race(r, "one keyframe"), most=0.8, limit=_RACE_LIMIT),
+    Target("exact frames of noisy 720p (worst of both)", "x its CPU time",
+           lambda r: worst_race(r, "noisy, 3 Mbit/s, keyframe every 12"), most=1.1, limit=_RACE_LIMIT),
+    Target("uniform/8 of two hours of 1080p, with its digest", "CPU s", lambda r: lasting(r)[0], most=4,
+           limit="each byte is read and digested, and each packet looked at"),
+    Target("the same: memory", "MiB", lambda r: lasting(r)[1], most=150,
+           limit="Python, FFmpeg, and what each packet says"),
     Target("extraction with an encoder that costs nothing, against decoding alone (worst of all lengths)", "x",
            worst_free, most=1.25, limit=_free_limit),
     Target("extraction with ViT-B/32 on the CPU, against (CPU s of decode + of encode) / cores", "x",

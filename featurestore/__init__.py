@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from featurestore.version import __version__ as __version__
+
 TYPE_CHECKING = False  # type checkers take it for true; importing it from typing would cost more than all the rest
 if TYPE_CHECKING:
     from typing import Any
 
+    from featurestore.compute.extraction import extract
+    from featurestore.compute.extractor import Extractor
+    from featurestore.datasets.source import load_dataset
     from featurestore.encoders import register_encoder
     from featurestore.errors import (
         FailedSampleError,
@@ -20,15 +25,13 @@ if TYPE_CHECKING:
         MissingFeatureError,
         SamplingError,
     )
-    from featurestore.extractor import Extractor
     from featurestore.features import Compute, Failure, Features
     from featurestore.key import FeatureKey
+    from featurestore.quality.verification import verify
     from featurestore.recipe import Recipe
+    from featurestore.sample import Sample, read_manifest
     from featurestore.samplers import register_sampler
-    from featurestore.samples import Sample, read_manifest
     from featurestore.store import FeatureStore
-
-__version__ = "0.1.0"
 
 __all__ = [
     # keep
@@ -37,10 +40,13 @@ __all__ = [
     "Features",
     "Failure",
     "Recipe",
+    "verify",
     # make
     "Compute",
     "Extractor",
     "Sample",
+    "extract",
+    "load_dataset",
     "read_manifest",
     "register_encoder",
     "register_sampler",
@@ -58,10 +64,13 @@ _HOME = {
     "Features": "features",
     "Failure": "features",
     "Recipe": "recipe",
+    "verify": "quality.verification",
     "Compute": "features",
-    "Extractor": "extractor",
-    "Sample": "samples",
-    "read_manifest": "samples",
+    "Extractor": "compute.extractor",
+    "Sample": "sample",
+    "extract": "compute.extraction",
+    "load_dataset": "datasets.source",
+    "read_manifest": "sample",
     "register_encoder": "encoders",
     "register_sampler": "samplers",
     "FailedSampleError": "errors",

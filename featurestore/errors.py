@@ -24,9 +24,9 @@ FeatureStoreError
 |   |-- MediaError                         unreadable, truncated, no such stream
 |   |   `-- MediaTimeoutError              (not deterministic: never recorded)
 |   |-- DescriptionError                   MER-Factory or OpenFace file that cannot be used
-|   `-- EncodingError                      an encoder raised, or made the wrong shape or NaN
-|-- FailedSampleError                      a record says that this sample cannot be made
-|-- FailedSamplesError                     the same for a batch; .failures
+|   |-- EncodingError                      an encoder raised, or made the wrong shape or NaN
+|   |-- FailedSampleError                  what a store says of a sample that cannot be made; .failure
+|   `-- FailedSamplesError                 the same for a batch; .failures, and .values of the others
 |-- WeightsNotFoundError (OSError)         fetch the weights; the message says where to put them
 |-- MissingPackageError (ImportError)      install the extra that the message names
 |-- StoreError (OSError)                   the disk: look at the path in the message
@@ -41,6 +41,7 @@ The built-in bases are part of the interface and are tested.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -126,11 +127,13 @@ class SampleError(FeatureStoreError):
 
     `reason` is a short stable word for records and reports. `deterministic` says whether trying
     again with the same input would fail again: only then is the failure recorded.  `path` is the
-    file that is to blame, where there is one: once it changes the record is void.
+    file that is to blame, where there is one: once it changes the record is void.  `column` is the
+    column of the manifest that named it.
     """
 
     reason = "sample"
     deterministic = True
+    column: str | None = None
 
     def __init__(self, message: str, path: Any = None) -> None:
         super().__init__(message)
@@ -168,23 +171,37 @@ class EncodingError(SampleError):
     reason = "encoding"
 
 
-class FailedSampleError(FeatureStoreError):
-    """A record says that this sample cannot be made.  `failure` is the record."""
+class FailedSampleError(SampleError):
+    """A sample cannot be made, as a record says or the compute said just now.  `failure` is which."""
+
+    reason = "failed"
 
     def __init__(self, message: str, failure: Any = None) -> None:
         super().__init__(message)
         self.failure = failure
-
-
-class FailedSamplesError(FeatureStoreError):
-    """Some samples of a batch cannot be made.  `failures` maps sample id to record."""
-
-    def __init__(self, message: str, failures: Mapping[str, Any]) -> None:
-        super().__init__(message)
-        self.failures = dict(failures)
+        self.reason = getattr(failure, "reason", self.reason)
+        self.deterministic = getattr(failure, "deterministic", True)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.failures)
+        return type(self), (str(self), self.failure)
+
+
+class FailedSamplesError(SampleError):
+    """Some samples of a batch cannot be made.
+
+    `failures` maps sample id to record or failure, `values` those of the others to their array.
+    """
+
+    reason = "failed in a batch"
+
+    def __init__(self, message: str, failures: Mapping[str, Any], values: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.failures = dict(failures)
+        self.deterministic = all(getattr(failure, "deterministic", True) for failure in self.failures.values())
+        self.values = dict(values or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.failures, self.values)
 
 
 class WeightsNotFoundError(FeatureStoreError, OSError):
@@ -221,7 +238,37 @@ class WorkerPoolError(FeatureStoreError):
 
 def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str:
     """`did you mean 'x'?` for the one of the known names that a misspelt one is nearest to, else `otherwise`."""
+    near = near_names(str(name), known)
+    return f"did you mean {near[0]!r}?" if near else otherwise
+
+
+def near_names(name: str, known: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Those of the known names that a misspelt one may stand for, the nearest first.
+
+    Another number is another thing and no misspelling: mer2026 is not mer2024, ViT-L-16 not ViT-L-14.  A number is
+    misspelt where two neighbouring digits changed places, or a long one lost or doubled a digit.
+    """
     import difflib  # only for a name that was mistyped
 
-    close = difflib.get_close_matches(str(name), list(known), 1)
-    return f"did you mean {close[0]!r}?" if close else otherwise
+    # Nearer than difflib's order: of mer2023 and mer2024 the one whose digits mer2032 has.
+    close = difflib.get_close_matches(name, list(known), max(10, count), cutoff)
+    likely = [other for other in close if _same_numbers(name, other)]
+    return sorted(likely, key=lambda other: sorted(name) != sorted(other))[:count]
+
+
+def _same_numbers(name: str, other: str) -> bool:
+    if other.startswith(name) and not other[len(name) :][:1].isdigit():
+        return True  # begun, and not within a number: laion2b of laion2b_e16
+    ours, theirs = re.findall(r"[0-9]+", name), re.findall(r"[0-9]+", other)
+    return len(ours) == len(theirs) and all(map(_is_slip, ours, theirs))
+
+
+def _is_slip(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    if len(one) == len(other):
+        apart = [place for place, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
+        first = apart[0]
+        return len(apart) == 2 and one[first : first + 2] == other[first : first + 2][::-1]
+    short, long = sorted((one, other), key=len)
+    return len(short) >= 3 and any(long[:place] + long[place + 1 :] == short for place in range(len(long)))

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from featurestore.errors import SampleError, ValuesError
 from featurestore.key import FeatureKey, check_id
+from featurestore.provenance import legible
 from featurestore.recipe import Recipe
 
 if TYPE_CHECKING:  # numpy costs more than the whole of `import featurestore`
     import numpy as np
     from numpy.typing import NDArray
 
-Answer = Literal["memory", "disk", "computed"]
+ServedFrom = Literal["memory", "disk", "computed"]
 
 
 @dataclass(slots=True, eq=False)  # arrays have no single truth
 class Features:
-    """The features of one sample and where they come from."""
+    """The features of one sample and where they come from.
+
+    Example:
+        >>> Features(np.zeros((8, 768), np.float32), np.arange(8))                      # doctest: +SKIP
+        Features((8, 768) float32, recipe=None, served_from=None)
+    """
 
     values: NDArray[np.generic]
     """(n_frames, dim) float16 | float32"""
@@ -32,13 +38,13 @@ class Features:
     """JSON: `sources` [{path, size, mtime_ns, sha256}] and the sampler's note"""
     recipe: Recipe | None = None
     """filled in by the store"""
-    answer: Answer | None = None
-    """filled in by the store: where this answer came from"""
+    served_from: ServedFrom | None = None
+    """filled in by the store: where the values came from"""
 
     def __repr__(self) -> str:
         values = self.values
         recipe = self.recipe.fingerprint if self.recipe is not None else None
-        return f"Features({values.shape} {values.dtype}, recipe={recipe!r}, answer={self.answer!r})"
+        return f"Features({values.shape} {values.dtype}, recipe={recipe!r}, served_from={self.served_from!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,16 @@ class Failure:
     """Why the features of one sample cannot be made.
 
     Only deterministic failures are recorded; a time-out or a full disk may work next time.
-    `sources` are those of the media that failed: a record is void when their size or mtime changes.
+
+    Args:
+        reason: A short stable word, e.g. `media`.
+        message: What is wrong, for people.
+        deterministic: Whether trying again with the same input would fail again.
+        sources: [{path, size, mtime_ns}] of the media that failed: a record is void when their size or mtime changes.
+
+    Example:
+        >>> Failure("media", "there is no picture in it").deterministic
+        True
     """
 
     reason: str
@@ -56,17 +71,48 @@ class Failure:
 
     @classmethod
     def of(cls, error: SampleError, sources: Sequence[Mapping[str, Any]] = ()) -> Failure:
-        return cls(error.reason, str(error), error.deterministic, tuple(sources))
+        """Make the failure that an error about a sample is.
+
+        Args:
+            error: What was raised.
+            sources: [{path, size, mtime_ns}] of the media that failed.
+
+        Returns:
+            The error's reason, message and whether it is deterministic, with the sources.
+        """
+        return cls(error.reason, legible(str(error)), error.deterministic, tuple(sources))
 
 
 class Compute(Protocol):
-    """How a miss is made.  `Extractor` is one; so is any object with these two methods."""
+    """How a miss is made.  `Extractor` is one; so is any object with these two methods.
+
+    Two more are used where it has them: `made_with(key)`, JSON about versions and devices, kept with each segment;
+    and `outdated(key, record)`, whether a record of a failure no longer holds.
+    """
 
     def recipe(self, key: FeatureKey) -> Recipe | Mapping[str, Any]:
-        """What decides the numbers besides the key; cheap, asked once per key and store object."""
+        """Say what decides the numbers besides the key; cheap, asked once per key and store object.
 
-    def __call__(self, key: FeatureKey, ids: Sequence[str]) -> Iterable[tuple[str, Features | Failure]]:
-        """Each id once, in any order, as soon as it is ready.  Raises only for what concerns all ids."""
+        Args:
+            key: Of the features that are to be made.
+
+        Returns:
+            A recipe, or the JSON object of one.
+        """
+
+    def __call__(self, key: FeatureKey, ids: Iterable[str]) -> Iterable[tuple[str, Features | Failure]]:
+        """Make samples, each as soon as it is ready.
+
+        Args:
+            key: Of the features.
+            ids: Of the samples: a list from a read, and from `extract` an iterator without a length.
+
+        Yields:
+            Each id once, in any order, with its features or why there are none.
+
+        Raises:
+            Exception: Only what concerns all ids; a sample that cannot be made is a Failure.
+        """
 
 
 def gathered(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from featurestore.errors import InvalidIdError, InvalidKeyError, LegacyNameError
 
@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # against its fixed ends and, for fused vectors, against the names that the old scripts knew.
 _VISUAL = r"CLIP_VIT_LARGE|EVA_CLIP_G_NO_QFORMER|EVA_CLIP_G|DINO2_LARGE|SigLIP_SO"
 _ACOUSTIC = r"HUBERT_LARGE|WAVLM_LARGE|DATA2VEC_BASE|IMAGEBIND"
-_LEGACY = (
+_LEGACY: tuple[tuple[Modality, re.Pattern[str]], ...] = (
     ("frame", re.compile(r"frame_(?P<enc>.+)_(?P<samp>uniform|headtail|emotion_peak)_(?P<n>[0-9]+)frms")),
     ("frame", re.compile(r"frame_(?P<enc>.+)_(?P<n>[0-9]+)frms")),
     ("face", re.compile(r"face_(?P<enc>.+?)(?:_uniform)?_(?P<n>[0-9]+)frms")),
@@ -27,27 +27,33 @@ _LEGACY = (
     ("multi", re.compile(rf"multi_(?P<visual>{_VISUAL})_(?P<acoustic>{_ACOUSTIC})_(?P<samp>complete|simple)")),
     ("au", re.compile(r"au|au_CLIP_VITB32(?:_512d)?_[0-9]+frms")),
 )
-_LEGACY_SAMPLING = {"face": "uniform", "audio": "const_clips"}
+_LEGACY_SAMPLING: dict[Modality, str] = {"face": "uniform", "audio": "const_clips"}
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class FeatureKey:
     """Which features: `dataset/modality/encoder/sampling/n_frames`.
 
-    dataset     short name, e.g. `mer2023`; aliases are resolved before a key is built
-    modality    frame | face | audio | au | multi
-    encoder     a registered name, e.g. `CLIP_VIT_LARGE`, or `ARCH.TAG` of open_clip
-    sampling    name of a sampler, e.g. `uniform`, `emotion_peak`, `const_clips`
-    n_frames    rows per sample, a positive integer, or `"all"` where it varies by sample
+    Args:
+        dataset: Short name, e.g. `mer2023`; aliases are resolved before a key is built.
+        modality: frame, face, audio, au or multi.
+        encoder: A registered name, e.g. `CLIP_VIT_LARGE`, or `ARCH.TAG` of open_clip.
+        sampling: Name of a sampler, e.g. `uniform`, `emotion_peak`, `const_clips`.
+        n_frames: Frames per sample, a positive integer, or `"all"` where it varies by sample.
 
-    Raises InvalidKeyError where a part is not `[A-Za-z0-9._-]{1,80}`.
+    Raises:
+        InvalidKeyError: A part is not `[A-Za-z0-9._-]{1,80}`, or not one of those above.
+
+    Example:
+        >>> str(FeatureKey("mer2023", "frame", "CLIP_VIT_LARGE", "uniform", 8))
+        'mer2023/frame/CLIP_VIT_LARGE/uniform/8'
     """
 
     dataset: str
-    modality: str
+    modality: Modality
     encoder: str
     sampling: str
-    n_frames: int | str
+    n_frames: int | Literal["all"]
 
     def __post_init__(self) -> None:
         for name in ("dataset", "modality", "encoder", "sampling"):
@@ -61,15 +67,31 @@ class FeatureKey:
 
     @classmethod
     def parse(cls, text: str) -> FeatureKey:
-        """`"mer2023/frame/CLIP_VIT_LARGE/uniform/8"` -> key.  Inverse of `str(key)`."""
+        """Make a key of its text.  Inverse of `str(key)`.
+
+        Args:
+            text: `DATASET/MODALITY/ENCODER/SAMPLING/N_FRAMES`.
+
+        Returns:
+            The key.
+
+        Raises:
+            InvalidKeyError: It has not five parts, or one that no key can have.
+
+        Example:
+            >>> FeatureKey.parse("mer2023/frame/CLIP_VIT_LARGE/uniform/8").n_frames
+            8
+        """
         parts = text.split("/")
         if len(parts) != 5:
             raise InvalidKeyError(
                 f"key {text!r} has {len(parts)} part{'s' if len(parts) > 1 else ''}, not 5: "
                 "DATASET/MODALITY/ENCODER/SAMPLING/N_FRAMES, e.g. mer2023/frame/CLIP_VIT_LARGE/uniform/8"
             )
-        count: int | str = int(parts[4]) if _COUNT.fullmatch(parts[4]) else parts[4]
-        return cls(parts[0], parts[1], parts[2], parts[3], count)
+        dataset, modality, encoder, sampling, count = parts
+        n_frames = int(count) if _COUNT.fullmatch(count) else count
+        # Texts as they are: what they may be is checked where they become a key.
+        return cls(dataset, cast(Modality, modality), encoder, sampling, cast(Literal["all"], n_frames))
 
     def __str__(self) -> str:
         return "/".join(self.parts)
@@ -81,13 +103,24 @@ class FeatureKey:
 
     @classmethod
     def from_legacy(cls, dataset: str, name: str) -> FeatureKey:
-        """Folder name of the old `.npy` layout -> key.
+        """Make a key of a folder name of the old `.npy` layout.
 
-        >>> str(FeatureKey.from_legacy("mer2023", "frame_CLIP_VIT_LARGE_emotion_peak_8frms"))
-        'mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8'
+        Source: domain notes 2.1, the folder templates of AffectGPT's extraction scripts and the variants in its
+        documents.
 
-        Raises LegacyNameError for a name that no known script writes.  Source: domain notes 2.1,
-        the folder templates of AffectGPT's extraction scripts and the variants in its documents.
+        Args:
+            dataset: Short name; folder names have none.
+            name: Of the folder.
+
+        Returns:
+            The key.
+
+        Raises:
+            LegacyNameError: No known script writes such a name.
+
+        Example:
+            >>> str(FeatureKey.from_legacy("mer2023", "frame_CLIP_VIT_LARGE_emotion_peak_8frms"))
+            'mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8'
         """
         for modality, pattern in _LEGACY:
             match = pattern.fullmatch(name)
@@ -107,7 +140,11 @@ class FeatureKey:
 
     @property
     def legacy_name(self) -> str:
-        """Folder name of this key in the old `.npy` layout; LegacyNameError where it has none."""
+        """Folder name of this key in the old `.npy` layout.
+
+        Raises:
+            LegacyNameError: It has none.
+        """
         n = self.n_frames
         if isinstance(n, int):
             if self.modality == "frame" and self.sampling in ("uniform", "headtail", "emotion_peak"):

@@ -18,11 +18,16 @@ class Recipe:
     `fingerprint` is the first 16 hex digits of the sha256 of the canonical JSON (UTF-8 unescaped,
     sorted keys, no spaces, finite numbers).  It covers exactly the dict that was given.
 
-    >>> Recipe({"weights": "bar"}).fingerprint
-    '9756228ba4896123'
+    Args:
+        data: Everything besides the key that changes the numbers, as JSON types.
 
-    Raises RecipeError for anything that does not survive JSON unchanged: other types, keys that
-    are not strings, NaN, infinities, objects nested more than 64 deep.
+    Raises:
+        RecipeError: Something does not survive JSON unchanged: other types, keys that are not strings, NaN, infinities,
+            objects nested more than 64 deep.
+
+    Example:
+        >>> Recipe({"weights": "bar"}).fingerprint
+        '9756228ba4896123'
     """
 
     __slots__ = ("canonical", "fingerprint")
@@ -44,7 +49,11 @@ class Recipe:
 
     @classmethod
     def of(cls, value: Recipe | Mapping[str, Any]) -> Recipe:
-        """A recipe as it is, a dict turned into one."""
+        """Take a recipe as it is, and make one of a dict.
+
+        Raises:
+            RecipeError: The dict cannot be one.
+        """
         return value if isinstance(value, Recipe) else cls(value)
 
     @property

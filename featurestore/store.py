@@ -4,37 +4,48 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.catalog import Catalog, as_key
-from featurestore.errors import ReadOnlyError, ValuesError
-from featurestore.eviction import DEFAULT
-from featurestore.failures import FailureRecord
-from featurestore.features import Compute, Features, distinct, gathered
+from featurestore.errors import MissingFeatureError, ReadOnlyError, ValuesError
+from featurestore.features import Compute, Failure, Features, distinct, gathered
 from featurestore.key import FeatureKey, check_id
-from featurestore.memory import MemoryTier
-from featurestore.miss import Found, Hit, Miss, absence, failure_of, recorded
-from featurestore.reader import BadRowError, fits
+from featurestore.lookup import Lookup, Outcome
 from featurestore.recipe import Recipe
-from featurestore.shelf import Shelf, reading
-from featurestore.stats import BYTES_READ, DISK_HITS, MEMORY_HITS, MISSES, Stats
+from featurestore.stats import BYTES_READ, DISK_HITS, MISSES, Stats
+from featurestore.storage.absence import absence, failure_of
+from featurestore.storage.catalog import Catalog, as_key
+from featurestore.storage.eviction import DEFAULT, policy_named
+from featurestore.storage.failures import FailureRecord
+from featurestore.storage.feature_set import FeatureSet, reading
+from featurestore.storage.info import FeatureSetInfo, SampleInfo
+from featurestore.storage.location import local
+from featurestore.storage.maintenance import GRACE_S
+from featurestore.storage.memory import MemoryTier
+from featurestore.storage.reader import CorruptRowError, fits
 
 
 class FeatureStore:
     """A directory of features.  Constructing one touches no disk and costs nothing.
 
-    root           the directory; a relative one is fixed to the working directory of now
-    compute        how misses are made; without it a miss is MissingFeatureError
-    memory_bytes   budget of the memory tier, 0 for none; memory_policy says which rows leave first
-    read_only      nothing is written: misses are computed and returned, counted as `not_kept`
-    recipes        {key: fingerprint prefix} to read where a key has several
-
     What other processes delete or overwrite shows after `refresh()`; what they add shows at the next
     miss.  A store object may be used by several threads, forked, and pickled.
+
+    Args:
+        root: The directory, made by the first write; a relative one is fixed to the working directory of now.
+        compute: Makes what is missing; without one a miss is MissingFeatureError.
+        memory_bytes: Budget of the memory tier in bytes, 0 for none.
+        memory_policy: Which rows leave the tier first, `bip` or `lru`.
+        read_only: Nothing is written: misses are computed and returned, counted as `not_kept`.
+        fingerprints: {key: prefix of a fingerprint}, the recipe to read where a key has several.
+
+    Raises:
+        ConfigError: The root is a URL, or the policy of a tier is not known.
+
+    Example:
+        >>> store = FeatureStore("features", memory_bytes=4 << 30)                      # doctest: +SKIP
     """
 
     def __init__(
@@ -45,22 +56,24 @@ class FeatureStore:
         memory_bytes: int = 0,
         memory_policy: str = DEFAULT,
         read_only: bool = False,
-        recipes: Mapping[FeatureKey | str, str] | None = None,
+        fingerprints: Mapping[FeatureKey | str, str] | None = None,
     ) -> None:
-        self.root = Path(os.path.abspath(root))
+        self.root = local(root)
         self.compute = compute
         self.read_only = read_only
-        self.pins = {str(key): prefix for key, prefix in (recipes or {}).items()}
+        self.pins = {str(key): prefix for key, prefix in (fingerprints or {}).items()}
         self.stats = Stats()
         self._memory_settings = (memory_bytes, memory_policy)
-        self._memory = MemoryTier(memory_bytes, memory_policy) if memory_bytes else None
+        policy = policy_named(memory_policy)  # refused also where no tier would use it
+        self._memory = MemoryTier(memory_bytes, policy) if memory_bytes else None
         self._catalog = Catalog(self.root, compute, self.pins)
-        self._last: tuple[FeatureKey | str | None, str | None, Shelf | None] = (None, None, None)
+        self._lookup = Lookup(self._catalog, compute, self._memory, self.stats, read_only)
+        self._last: tuple[FeatureKey | str | None, str | None, FeatureSet | None] = (None, None, None)
 
     def __getstate__(self) -> dict[str, Any]:
         memory_bytes, memory_policy = self._memory_settings
         settings = {"memory_bytes": memory_bytes, "memory_policy": memory_policy, "read_only": self.read_only}
-        return {"root": self.root, "compute": self.compute, "recipes": self.pins, **settings}
+        return {"root": self.root, "compute": self.compute, "fingerprints": self.pins, **settings}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state.pop("root"), state.pop("compute"), **state)  # type: ignore[misc]
@@ -70,150 +83,233 @@ class FeatureStore:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def get(self, key: FeatureKey | str, id: str, *, recipe: str | None = None) -> NDArray[Any]:
-        """(n_frames, dim): a fresh, writable array in the stored dtype, the same bits as stored.
+    def get(self, key: FeatureKey | str, id: str, *, fingerprint: str | None = None) -> NDArray[Any]:
+        """Read the features of one sample, or make them.
 
-        Raises MissingFeatureError (not stored, no way to compute it), FailedSampleError (it cannot be
-        made), AmbiguousRecipeError, CorruptSegmentError.
+        Args:
+            key: The feature key, or its text.
+            id: Of the sample.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            (n_frames, dim): a fresh, writable array in the stored dtype, the same bits as stored.
+
+        Raises:
+            MissingFeatureError: Not stored, and no way to compute it.
+            FailedSampleError: It cannot be made.
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+            CorruptSegmentError: What is stored is damaged.
+
+        Example:
+            >>> store.get("mer2023/frame/CLIP_VIT_LARGE/uniform/8", "sample_00000001").shape    # doctest: +SKIP
+            (8, 768)
         """
-        last_key, last_recipe, shelf = self._last
-        if shelf is None or last_key is not key or last_recipe is not recipe:
-            shelf = self._catalog.shelf(key, recipe)
-            if shelf is None:
+        last_key, last_fingerprint, feature_set = self._last
+        if feature_set is None or last_key is not key or last_fingerprint is not fingerprint:
+            feature_set = self._catalog.feature_set(key, fingerprint)
+            if feature_set is None:
                 raise self._nothing(key, [id])
-            self._last = (key, recipe, shelf)
+            self._last = (key, fingerprint, feature_set)
+        seen = None
         if self._memory is None:
+            reader = feature_set.reader
+            seen = reader.seen
             try:
-                values: NDArray[Any] | None = shelf.reader.get(id)
+                values: NDArray[Any] | None = reader.get(id)
             except (OSError, ValueError, AttributeError, TypeError):
-                values = None  # read again below, where it is said what is wrong
+                values = seen = None  # read again below, where it is said what is wrong
             if values is not None:
                 counts = self.stats.counts()
                 counts[DISK_HITS] += 1
                 counts[BYTES_READ] += values.nbytes
                 return values
-        return self._get_all(shelf, [id], one=True)[id][0]
+        return self._lookup.one(feature_set, id, seen)[0]
 
-    def get_features(self, key: FeatureKey | str, id: str, *, recipe: str | None = None) -> Features:
-        """The values of a sample with its frame indices, timestamps, provenance, recipe, and where they came from."""
-        shelf = self._catalog.shelf(key, recipe)
-        if shelf is None:
+    def get_features(self, key: FeatureKey | str, id: str, *, fingerprint: str | None = None) -> Features:
+        """Read or make one sample, with what is known of its values.
+
+        Args:
+            key: The feature key, or its text.
+            id: Of the sample.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            Values (n_frames, dim), frame indices, timestamps, provenance, recipe, and where they came from.
+
+        Raises:
+            FeatureStoreError: As `get`.
+
+        Example:
+            >>> store.get_features(key, "sample_00000001").frame_indices                    # doctest: +SKIP
+            array([ 0, 23, 38, 39, 40, 41, 42, 51])
+        """
+        feature_set = self._catalog.feature_set(key, fingerprint)
+        if feature_set is None:
             raise self._nothing(key, [id])
-        line = shelf.line(id)  # first: where it is damaged, the sample is a miss
-        values, answer, made = self._get_all(shelf, [id], one=True)[id]
-        line = line or shelf.line(id)
-        if line is None:
-            if made is None:
-                raise absence(self.root, key, [id], shelf)  # deleted meanwhile
-            return Features(values, made.frame_indices, made.timestamps_s, made.provenance, shelf.recipe, answer)
-        frames, seconds = line.get("frame_indices"), line.get("timestamps_s")
-        return Features(
-            values,
-            None if frames is None else np.array(frames, np.int64),
-            None if seconds is None else np.array(seconds, np.float64),
-            line.get("provenance"),
-            shelf.recipe,
-            answer,
-        )
+        (outcome,) = self._lookup.described(feature_set, [id]).values()
+        if outcome is None:
+            raise absence(self.root, key, [id], feature_set)
+        if not isinstance(outcome, Features):
+            raise failure_of(feature_set, {id: outcome}, 1, one=True)
+        return outcome
+
+    def fetch(
+        self, key: FeatureKey | str, ids: Sequence[str], *, fingerprint: str | None = None
+    ) -> dict[str, Features | Failure]:
+        """Read or make several samples: `get_features` of all of them in one trip, and a Failure where there are none.
+
+        Args:
+            key: The feature key, or its text.
+            ids: Of the samples; one that comes twice has one outcome.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            One outcome for each distinct id, in the order of the request.  What can be made is made and stored.  A
+            Failure says why a sample cannot be made, from its record or the compute; its reason is "missing" where the
+            sample is not stored and this store has no compute for it.
+
+        Raises:
+            FeatureStoreError: What concerns all samples: the disk, weights, settings, which recipe is meant.
+
+        Example:
+            >>> outcomes = store.fetch(key, ids)                                            # doctest: +SKIP
+            >>> {id for id, each in outcomes.items() if isinstance(each, Failure)}          # doctest: +SKIP
+            {'sample_00000007'}
+        """
+        ids = list(distinct(ids))
+        feature_set = self._catalog.feature_set(key, fingerprint)
+        if feature_set is None:
+            outcomes: dict[str, Features | Outcome] = dict.fromkeys(map(check_id, ids))
+            self.stats.counts()[MISSES] += len(ids)
+        else:
+            outcomes = dict(self._lookup.described(feature_set, ids))
+        return {id: self._as_outcome(key, id, feature_set, outcome) for id, outcome in outcomes.items()}
+
+    def _as_outcome(
+        self, key: FeatureKey | str, id: str, feature_set: FeatureSet | None, outcome: Any
+    ) -> Features | Failure:
+        if outcome is None:
+            error = absence(
+                self.root, key, [id], feature_set, self._catalog.nearest(as_key(key)) if feature_set is None else None
+            )
+            if not isinstance(error, MissingFeatureError):
+                raise error
+            return Failure("missing", str(error), deterministic=False)
+        if isinstance(outcome, FailureRecord):
+            return Failure(outcome.reason, outcome.message, sources=outcome.sources)
+        told: Features | Failure = outcome
+        return told
 
     def get_many(
-        self, key: FeatureKey | str, ids: Sequence[str], out: NDArray[Any] | None = None, *, recipe: str | None = None
-    ) -> NDArray[Any] | list[NDArray[Any]]:
-        """(N, n_frames, dim) in the order of the request, duplicates allowed; a list of N arrays under an `all` key.
+        self,
+        key: FeatureKey | str,
+        ids: Sequence[str],
+        out: NDArray[Any] | None = None,
+        *,
+        fingerprint: str | None = None,
+    ) -> NDArray[Any]:
+        """Read or make the features of several samples as one array.
 
-        out   a C-contiguous array of that shape and the stored dtype, written and returned
-        Raises as `get`; FailedSamplesError after everything that could be made was stored.
+        Args:
+            key: The feature key, or its text; not an `all` key, whose samples make no array: see `get_ragged`.
+            ids: N of them, duplicates allowed.
+            out: A C-contiguous array (N, n_frames, dim) of the stored dtype, written and returned.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            (N, n_frames, dim) in the order of the request, in the stored dtype.
+
+        Raises:
+            ValuesError: An `all` key, or an `out` that does not fit.
+            MissingFeatureError: Some are not stored, and there is no way to compute them.
+            FailedSamplesError: Some cannot be made; it has the values of the others, and what could be made is stored.
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+            CorruptSegmentError: What is stored is damaged.
+
+        Example:
+            >>> store.get_many(key, ["sample_00000002", "sample_00000001"]).shape           # doctest: +SKIP
+            (2, 8, 768)
         """
-        if out is not None and str(key).endswith("/all"):
-            raise ValuesError(f"{key} has rows of several lengths: get_many returns a list and takes no `out`")
         ids = list(ids)
-        shelf = self._catalog.shelf(key, recipe)
-        if shelf is None:
-            if not ids:
-                return out if out is not None else [] if str(key).endswith("/all") else np.empty((0, 0, 0), np.float32)
-            raise self._nothing(key, ids)
-        reader = shelf.reader
-        places = shelf.places(ids)
-        if self._memory is None and None not in places and ids:
-            result: NDArray[Any] | list[NDArray[Any]] | None = self._into(shelf, places, out)
-            if result is not None:
-                counts = self.stats.counts()
-                counts[DISK_HITS] += len(set(ids))
-                counts[BYTES_READ] += sum(segment.payload for segment, _ in places)
-                return result
-        found = self._get_all(shelf, ids)
-        if reader.key.endswith("/all"):
-            return [found[id][0].copy() for id in ids]
+        feature_set = self._catalog.feature_set(key, fingerprint)
+        if (as_key(key) if feature_set is None else feature_set.key).n_frames == "all":
+            raise ValuesError(
+                f"samples of {key} differ in their number of frames, so that get_many cannot give one array: "
+                "get_ragged gives a list of arrays"
+            )
+        if feature_set is None:
+            if ids:
+                raise self._nothing(key, ids)
+            return np.empty((0, 0, 0), np.float32) if out is None else out
+        batch: NDArray[Any] | None
+        batch, found = self._several(feature_set, ids, out)
+        if batch is not None:
+            return batch
         if not ids:
-            return reader.empty(0) if out is None else out
+            return feature_set.reader.empty(0) if out is None else out
         first = found[ids[0]][0]
         batch = _checked_out(out, (len(ids), *first.shape), first.dtype)
         for slot, id in enumerate(ids):
             batch[slot] = found[id][0]
         return batch
 
-    def _into(self, shelf: Shelf, places: Sequence[Any], out: NDArray[Any] | None) -> Any:
-        """The batch read of the hit path; None where something was damaged or removed meanwhile."""
-        reader = shelf.reader
+    def get_ragged(
+        self, key: FeatureKey | str, ids: Sequence[str], *, fingerprint: str | None = None
+    ) -> list[NDArray[Any]]:
+        """Read or make the features of several samples as a list of arrays, under any key.
+
+        Args:
+            key: The feature key, or its text.
+            ids: N of them; duplicates are arrays of their own.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            N arrays (n_frames, dim) in the order of the request, in the stored dtype.
+
+        Raises:
+            FeatureStoreError: As `get_many`, but for what concerns `out` and `all`.
+
+        Example:
+            >>> [values.shape for values in store.get_ragged("mine/au/CLIP_TEXT/au_summary/all", ids)]  # doctest: +SKIP
+            [(3, 512), (1, 512)]
+        """
+        ids = list(ids)
+        feature_set = self._catalog.feature_set(key, fingerprint)
+        if feature_set is None:
+            if ids:
+                raise self._nothing(key, ids)
+            return []
+        batch, found = self._several(feature_set, ids, ragged=True)
+        return [found[id][0].copy() for id in ids] if batch is None else batch
+
+    def _several(
+        self, feature_set: FeatureSet, ids: Sequence[str], out: NDArray[Any] | None = None, ragged: bool = False
+    ) -> tuple[Any, dict[str, Any]]:
+        """All of them, read from the disk at once; or None, and what `Lookup.all` finds of each."""
+        seen = feature_set.reader.seen
+        positions = feature_set.positions(ids)
+        if self._memory is None and None not in positions and ids:
+            batch = self._into(feature_set, positions, out, ragged)
+            if batch is not None:
+                counts = self.stats.counts()
+                counts[DISK_HITS] += len(set(ids))
+                counts[BYTES_READ] += sum(values.nbytes for values in batch) if ragged else batch.nbytes
+                return batch, {}
+        return None, self._lookup.all(feature_set, ids, None if any(positions) else seen)
+
+    def _into(self, feature_set: FeatureSet, positions: Sequence[Any], out: NDArray[Any] | None, ragged: bool) -> Any:
+        """The batch read of the hit path: an array, or a list where it is ragged; None where something was damaged or
+        removed meanwhile."""
+        reader = feature_set.reader
         if out is not None:
-            segment = places[0][0]
-            _checked_out(out, (len(places), *segment.shape), segment.dtype)
-        with reading(shelf.key):
+            segment = positions[0][0]
+            _checked_out(out, (len(positions), *segment.shape), segment.dtype)
+        with reading(feature_set.key):
             try:
-                return reader.fill(places, out)
-            except (OSError, BadRowError) as error:
+                return reader.fill(positions, [None] * len(positions) if ragged else out)
+            except (OSError, CorruptRowError) as error:
                 reader.recover(error)
         return None
-
-    def _get_all(self, shelf: Shelf, ids: Sequence[str], one: bool = False) -> dict[str, Found]:
-        """{id: (values, answer, made)} of distinct ids: memory, disk, then whatever a miss takes."""
-        counts = self.stats.counts()
-        found: dict[str, Found] = {}
-        absent: list[str] = []
-        listed = False
-        for id in distinct(ids):
-            hit = self._look(shelf, id)
-            if hit is None and not listed:
-                # The first miss of a call lists the directory again; once is enough for all of them.
-                listed = True
-                with reading(shelf.key):
-                    shelf.reader.refresh()
-                hit = self._look(shelf, id)  # whoever saw the change: it may have been another thread
-            if hit is None:
-                absent.append(check_id(id))
-            else:
-                counts[MEMORY_HITS if hit[1] == "memory" else DISK_HITS] += 1
-                found[id] = (*hit, None)
-        if absent:
-            counts[MISSES] += len(absent)
-            found.update(self._make(shelf, absent, counts, one))
-        return found
-
-    def _make(self, shelf: Shelf, absent: Sequence[str], counts: list[int], one: bool) -> dict[str, Found]:
-        own = self._catalog.own_recipe(shelf.key)
-        if self.compute is None or own is None or shelf.fingerprint != own.fingerprint or shelf.reader.unread:
-            records = recorded(shelf, absent)
-            if len(records) == len(absent):
-                raise failure_of(shelf, records, len(absent), one)
-            raise absence(self.root, shelf.key, [id for id in absent if id not in records], shelf)
-        return Miss(shelf, self.compute, lambda id: self._look(shelf, id), counts, self.read_only).make(absent, one)
-
-    def _look(self, shelf: Shelf, id: str) -> Hit | None:
-        (place,) = shelf.places([id])
-        if place is None:
-            return None
-        if self._memory is not None:
-            values = self._memory.get(place)
-            if values is not None:
-                return values, "memory"
-        with reading(id):
-            values = shelf.reader.get(id)
-        if values is None:
-            return None
-        self.stats.counts()[BYTES_READ] += values.nbytes
-        if self._memory is not None:
-            self._memory.put(place, values)
-        return values, "disk"
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -230,12 +326,31 @@ class FeatureStore:
         overwrite: bool = False,
         made_with: Mapping[str, Any] | None = None,
     ) -> int:
-        """Store rows; returns when they are durable, with how many were not there before.
+        """Store the features of several samples; they are durable when it returns.
 
-        values          (N, n_frames, dim) float16 | float32, kept in that dtype; under an `all` key N arrays (n_i, dim)
-        frame_indices   (N, n_frames) int64; timestamps_s (N, n_frames) float64; under an `all` key N arrays each
-        provenance      N JSON objects, with `sources` [{path, size, mtime_ns, sha256}]
-        Raises ValuesError, ExistsError, RecipeMismatchError, StoreError.
+        Args:
+            key: The feature key, or its text.
+            ids: N of them, each once.
+            values: (N, n_frames, dim) float16 or float32, kept in that dtype; under an `all` key N arrays (n_i, dim).
+            recipe: Everything besides the key that decides the values.
+            frame_indices: (N, n_frames) integers; under an `all` key N arrays (n_i,).
+            timestamps_s: (N, n_frames) seconds; under an `all` key N arrays (n_i,).
+            provenance: N JSON objects, with `sources` [{path, size, mtime_ns, sha256}].
+            overwrite: Replace other values that are stored for these samples.
+            made_with: Versions that may change last bits, kept with the segment.
+
+        Returns:
+            How many samples were not stored before.
+
+        Raises:
+            ValuesError: The values are not of that form, or not finite.
+            ExistsError: Other values are stored, and `overwrite` is false; nothing is stored then.
+            RecipeMismatchError: What is stored under this recipe has another dtype or dim.
+            StoreError: The disk.
+
+        Example:
+            >>> store.put_many(key, ["a", "b"], values, recipe={"weights": "ab12"})         # doctest: +SKIP
+            2
         """
         key = as_key(key)
         if self.read_only:
@@ -245,36 +360,163 @@ class FeatureStore:
         if not features:
             return 0
         recipe = Recipe.of(recipe)
-        shelf = self._catalog.exact(key, recipe.fingerprint, recipe)
-        is_new = not os.path.isdir(shelf.place.recipe_dir)
-        count = shelf.put(features, overwrite=features if overwrite else (), made_with=made_with)
+        feature_set = self._catalog.exact(key, recipe.fingerprint, recipe)
+        is_new = not os.path.isdir(feature_set.layout.recipe_dir)
+        count = feature_set.put(features, overwrite=features if overwrite else (), made_with=made_with)
         if is_new:  # one more to choose from
             self._forget()
         return count
 
-    def delete(self, key: FeatureKey | str, ids: Sequence[str], *, recipe: str | None = None) -> int:
-        """Remove the rows of these ids under one recipe; how many were there."""
-        shelf = self._writable(key, recipe)
-        return shelf.delete(ids) if shelf is not None else 0
+    def put(
+        self,
+        key: FeatureKey | str,
+        id: str,
+        values: NDArray[Any],
+        *,
+        recipe: Recipe | Mapping[str, Any],
+        frame_indices: NDArray[np.int64] | None = None,
+        timestamps_s: NDArray[np.float64] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        made_with: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Store the features of one sample.  Many are stored much faster together, by `put_many`.
 
-    def compact(self, key: FeatureKey | str, *, recipe: str | None = None, codec: str | None = None) -> int:
-        """Merge the segments of one recipe; how many were merged.
+        Args:
+            key: The feature key, or its text.
+            id: Of the sample.
+            values: (n_frames, dim) float16 or float32, kept in that dtype.
+            recipe: Everything besides the key that decides the values.
+            frame_indices: (n_frames,) integers: which frames of the sample they are.
+            timestamps_s: (n_frames,) floats: the seconds of those frames.
+            provenance: A JSON object, with `sources` [{path, size, mtime_ns, sha256}].
+            overwrite: Replace other values that are stored for this sample.
+            made_with: Versions that may change last bits, kept with the segment.
 
-        codec   `zstd` or `none` for all rows; None keeps what each segment has
+        Returns:
+            Whether the sample was not stored before; it is durable either way.
+
+        Raises:
+            ValuesError: The values are not of that form, or not finite.
+            ExistsError: Other values are stored, and `overwrite` is false.
+            RecipeMismatchError: What is stored under this recipe has another dtype or dim.
+            StoreError: The disk.
+
+        Example:
+            >>> store.put(key, "sample_00000001", values, recipe={"weights": "ab12"})      # doctest: +SKIP
+            True
         """
-        shelf = self._writable(key, recipe)
-        return shelf.compact(codec) if shelf is not None else 0
+        count = self.put_many(
+            key,
+            [id],
+            [values],
+            recipe=recipe,
+            frame_indices=None if frame_indices is None else [frame_indices],
+            timestamps_s=None if timestamps_s is None else [timestamps_s],
+            provenance=None if provenance is None else [provenance],
+            overwrite=overwrite,
+            made_with=made_with,
+        )
+        return count == 1
+
+    def delete(self, key: FeatureKey | str, ids: Sequence[str], *, fingerprint: str | None = None) -> int:
+        """Remove the rows of some samples under one recipe.
+
+        Args:
+            key: The feature key, or its text.
+            ids: Of the samples; those that are not stored are passed over.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            How many of them were stored.
+
+        Raises:
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+            ReadOnlyError: The store was opened with `read_only`.
+            StoreError: The disk.
+        """
+        feature_set = self._writable(key, fingerprint)
+        return feature_set.delete(ids) if feature_set is not None else 0
+
+    def compact(self, key: FeatureKey | str, *, fingerprint: str | None = None, codec: str | None = None) -> int:
+        """Merge the segments of one recipe.
+
+        Args:
+            key: The feature key, or its text.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+            codec: `zstd` or `none` for all rows; None keeps what each segment has.
+
+        Returns:
+            How many segments were merged.
+
+        Raises:
+            ConfigError: There is no such codec.
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+            ReadOnlyError: The store was opened with `read_only`.
+            StoreError: The disk.
+        """
+        feature_set = self._writable(key, fingerprint)
+        return feature_set.compact(codec) if feature_set is not None else 0
+
+    def remove(self, key: FeatureKey | str, *, fingerprint: str | None = None) -> bool:
+        """Remove a whole feature set: every sample under one recipe, the recipe, and its records of failures.
+
+        What processes that write meanwhile store begins a new feature set.
+
+        Args:
+            key: The feature key, or its text.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+            ReadOnlyError: The store was opened with `read_only`.
+            StoreError: The disk.
+        """
+        feature_set = self._writable(key, fingerprint)
+        if feature_set is None or not os.path.isdir(feature_set.layout.recipe_dir):
+            return False
+        feature_set.remove()
+        self._forget()  # one less to choose from
+        return True
+
+    def gc(self, key: FeatureKey | str, *, fingerprint: str | None = None, grace_s: float = GRACE_S) -> int:
+        """Free the space of segments that were replaced under one recipe, and of what killed writers left.
+
+        Args:
+            key: The feature key, or its text.
+            fingerprint: A unique prefix of it, where the key has several recipes.  A whole one may also be that of a
+                feature set that was removed: what a `remove` that was killed left behind is freed then.
+            grace_s: Seconds for which a replaced segment stays, because readers may have it open.
+
+        Returns:
+            How many segments and abandoned files were removed; 0 where nothing is stored.
+
+        Raises:
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+            ReadOnlyError: The store was opened with `read_only`.
+            StoreError: The disk.
+        """
+        feature_set = None if self.read_only else self._catalog.left(as_key(key), fingerprint)
+        feature_set = feature_set or self._writable(key, fingerprint)
+        return feature_set.gc(grace_s) if feature_set is not None else 0
 
     def refresh(self) -> None:
-        """See what other processes added, deleted or overwrote."""
+        """See what other processes added, deleted or overwrote.
+
+        Raises:
+            StoreError: The disk.
+        """
         self._forget()
-        shelves = self._catalog.opened()
-        for shelf in shelves:
-            with reading(shelf.key):
-                shelf.reader.refresh(force=True)
+        feature_sets = self._catalog.opened()
+        for feature_set in feature_sets:
+            with reading(feature_set.key):
+                feature_set.reader.refresh(force=True)
         if self._memory is not None:
-            live = {segment for shelf in shelves for segment in shelf.reader.segments}
-            self._memory.keep(lambda place: place[0] in live)
+            live = {segment for feature_set in feature_sets for segment in feature_set.reader.segments}
+            self._memory.keep(lambda position: position[0] in live)
 
     def _forget(self) -> None:
         self._catalog.forget()
@@ -283,54 +525,182 @@ class FeatureStore:
     # -- looking -------------------------------------------------------------------------------
 
     def keys(self) -> list[FeatureKey]:
-        """Every key with at least one recipe, sorted."""
+        """List every key with at least one recipe.
+
+        Returns:
+            The keys, sorted by their text; none where there is no store.
+
+        Raises:
+            StoreError: The disk.
+        """
         return self._catalog.keys()
 
-    def ids(self, key: FeatureKey | str, *, recipe: str | None = None) -> list[str]:
-        """Ids of the stored samples, sorted by code point; none under a key that is not stored, see the log."""
-        shelf = self._catalog.shelf(key, recipe)
-        if shelf is None:
+    def ids(self, key: FeatureKey | str, *, fingerprint: str | None = None) -> list[str]:
+        """List the samples that are stored under a key.
+
+        Args:
+            key: The feature key, or its text.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            Their ids, sorted by code point; none under a key that is not stored, see the log.
+
+        Raises:
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+            StoreError: The disk.
+        """
+        feature_set = self._catalog.feature_set(key, fingerprint)
+        if feature_set is None:
             self._catalog.tell_if_mistyped(as_key(key))
             return []
         with reading(key):
-            shelf.reader.refresh()
-            return shelf.reader.ids()
+            feature_set.reader.refresh()
+            return feature_set.reader.ids()
 
-    def missing(self, key: FeatureKey | str, ids: Iterable[str], *, recipe: str | None = None) -> list[str]:
-        """Those of `ids` that are not stored, in the order given."""
-        return [id for id, stored in self._stored(key, ids, recipe) if not stored]
+    def missing(self, key: FeatureKey | str, ids: Iterable[str], *, fingerprint: str | None = None) -> list[str]:
+        """Say which of some samples are not stored.
 
-    def available(self, key: FeatureKey | str, ids: Iterable[str], *, recipe: str | None = None) -> list[str]:
-        """Those of `ids` that are stored, in the order given."""
-        return [id for id, stored in self._stored(key, ids, recipe) if stored]
+        Args:
+            key: The feature key, or its text.
+            ids: Of the samples.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            Those of `ids` that are not stored, in the order given.
+
+        Raises:
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+            StoreError: The disk.
+        """
+        return [id for id, stored in self._stored(key, ids, fingerprint) if not stored]
+
+    def available(self, key: FeatureKey | str, ids: Iterable[str], *, fingerprint: str | None = None) -> list[str]:
+        """Say which of some samples are stored.
+
+        Args:
+            key: The feature key, or its text.
+            ids: Of the samples.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            Those of `ids` that are stored, in the order given.
+
+        Raises:
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+            StoreError: The disk.
+        """
+        return [id for id, stored in self._stored(key, ids, fingerprint) if stored]
 
     def recipes(self, key: FeatureKey | str) -> dict[str, Recipe]:
-        """{fingerprint: recipe} of what is stored under a key, sorted."""
+        """List the recipes under which a key is stored.
+
+        Args:
+            key: The feature key, or its text.
+
+        Returns:
+            {fingerprint: recipe}, sorted; empty where nothing is stored.
+
+        Raises:
+            UnknownRecipeError: The document with a recipe is gone or damaged.
+            StoreError: The disk.
+        """
         key = as_key(key)
         return {name: self._catalog.exact(key, name).recipe for name in self._catalog.fingerprints(key)}
 
-    def failures(self, key: FeatureKey | str, *, recipe: str | None = None) -> dict[str, FailureRecord]:
-        """{id: record} of the samples that cannot be made under one recipe, sorted."""
-        shelf = self._catalog.shelf(key, recipe)
-        return shelf.failures.all() if shelf is not None else {}
+    def failures(self, key: FeatureKey | str, *, fingerprint: str | None = None) -> dict[str, FailureRecord]:
+        """List the samples that are on record as failed under one recipe.
 
-    def shelf(self, key: FeatureKey | str, *, recipe: str | None = None) -> Shelf | None:
-        """One recipe of a key with its segments, locks and records; None where nothing is stored."""
-        return self._catalog.shelf(key, recipe)
+        Args:
+            key: The feature key, or its text.
+            fingerprint: A unique prefix of it, where the key has several recipes.  A whole one may also be that of a
+                recipe under which nothing is stored.
 
-    def _stored(self, key: FeatureKey | str, ids: Iterable[str], recipe: str | None) -> list[tuple[str, bool]]:
+        Returns:
+            {id: record}, sorted.
+
+        Raises:
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+
+        Example:
+            >>> {id: record.reason for id, record in store.failures(key).items()}           # doctest: +SKIP
+            {'sample_00000007': 'media'}
+        """
+        feature_set = self._catalog.left(as_key(key), fingerprint) or self._catalog.feature_set(key, fingerprint)
+        return feature_set.failures.all() if feature_set is not None else {}
+
+    def info(self, key: FeatureKey | str, *, fingerprint: str | None = None) -> FeatureSetInfo:
+        """Sum up one feature set: its recipe, how many samples of which shape, sizes, and what made them.
+
+        Reads no values: a few files for each segment.
+
+        Args:
+            key: The feature key, or its text.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Raises:
+            MissingFeatureError: Nothing is stored.
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+
+        Example:
+            >>> store.info("mer2023/frame/CLIP_VIT_LARGE/uniform/8").samples                # doctest: +SKIP
+            3373
+        """
+        return FeatureSetInfo.of(self._there(key, fingerprint))
+
+    def explain(self, key: FeatureKey | str, id: str, *, fingerprint: str | None = None) -> SampleInfo:
+        """Say where the features of one sample are, which frames and files they were made of, or why there are none.
+
+        Computes nothing; a sample that is not stored, or is damaged, is no error here.
+
+        Args:
+            key: The feature key, or its text.
+            id: Of the sample.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Raises:
+            MissingFeatureError: Nothing is stored under the key.
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+        """
+        return SampleInfo.of(self._there(key, fingerprint), id)
+
+    def feature_set(self, key: FeatureKey | str, *, fingerprint: str | None = None) -> FeatureSet | None:
+        """Open one recipe of a key, with its segments, locks and records.
+
+        Args:
+            key: The feature key, or its text.
+            fingerprint: A unique prefix of it, where the key has several recipes.
+
+        Returns:
+            The feature set, or None where nothing is stored.
+
+        Raises:
+            AmbiguousRecipeError: The key has several recipes, and nothing says which.
+        """
+        return self._catalog.feature_set(key, fingerprint)
+
+    def _stored(self, key: FeatureKey | str, ids: Iterable[str], fingerprint: str | None) -> list[tuple[str, bool]]:
         ids = list(ids)
-        shelf = self._catalog.shelf(key, recipe)
-        if shelf is None:
+        feature_set = self._catalog.feature_set(key, fingerprint)
+        if feature_set is None:
             return [(id, False) for id in ids]
         with reading(key):
-            shelf.reader.refresh()
-        return [(id, place is not None) for id, place in zip(ids, shelf.places(ids), strict=True)]
+            feature_set.reader.refresh()
+        return [(id, position is not None) for id, position in zip(ids, feature_set.positions(ids), strict=True)]
 
-    def _writable(self, key: FeatureKey | str, recipe: str | None) -> Shelf | None:
+    def _writable(self, key: FeatureKey | str, fingerprint: str | None) -> FeatureSet | None:
         if self.read_only:
             raise ReadOnlyError(f"{self.root} was opened with read_only=True: nothing can be changed in it")
-        return self._catalog.shelf(key, recipe)
+        return self._catalog.feature_set(key, fingerprint)
+
+    def _there(self, key: FeatureKey | str, fingerprint: str | None) -> FeatureSet:
+        """The recipe that a call means, or MissingFeatureError where there is none."""
+        feature_set = self._catalog.feature_set(key, fingerprint)
+        if feature_set is not None and os.path.isdir(feature_set.layout.recipe_dir):
+            return feature_set
+        where = str(key) if feature_set is None else f"{key}@{feature_set.fingerprint[:8]}"
+        near = self._catalog.nearest(as_key(key)) if feature_set is None else None
+        hint = f"did you mean {near}?" if near is not None else "`fstore ls` lists what is"
+        raise MissingFeatureError(f"nothing is stored under {where} in {self.root}; {hint}")
 
     def _nothing(self, key: FeatureKey | str, ids: Sequence[str]) -> Exception:
         """What to raise where nothing at all is stored under a key."""

@@ -7,18 +7,35 @@ that.  So `loader` reads in this process and is what to use unless a transform i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
-from featurestore.catalog import as_key
-from featurestore.errors import ConfigError, MissingFeatureError
+from featurestore.errors import ConfigError, MissingFeatureError, MissingPackageError, ValuesError
 from featurestore.key import FeatureKey
+from featurestore.storage.catalog import as_key
 from featurestore.store import FeatureStore
+
+try:
+    import torch
+    from torch.utils.data import ConcatDataset, Dataset, Subset
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise  # torch is there, and something that it needs is not
+    raise MissingPackageError(
+        "torch is not installed; featurestore.torch needs it: pip install 'featurestore[encoders]', or torch alone"
+    ) from None
+
+
+class Item(NamedTuple):
+    """One sample: what a dataset gives, whichever way it is asked."""
+
+    id: str
+    features: torch.Tensor
+    """(n_frames, dim)"""
 
 
 @dataclass
@@ -36,14 +53,16 @@ class Batch:
         return Batch(self.ids, self.features.pin_memory(), self.lengths.pin_memory())
 
 
-class FeatureDataset(Dataset[torch.Tensor]):
-    """The features of `ids`, each a tensor (n_frames, dim) in the stored dtype.
+class FeatureDataset(Dataset[Item]):
+    """The features of `ids`: items (id, tensor (n_frames, dim) in the stored dtype).
 
-    ids         default: all that are stored under the key, sorted
-    transform   applied to each tensor
+    ids           default: all that are stored under the key, sorted
+    fingerprint   a unique prefix of it, which says which recipe is read where the key has several
+    transform     applied to each tensor
     Raises MissingFeatureError where no `ids` are given and nothing is stored.
-    A DataLoader fetches a batch with one read (`__getitems__`); give it `collate_fn=dataset.collate`
-    to get a `Batch`.  May be pickled, forked and spawned.
+    `dataset[3]` is an item; a slice, a list or an array of numbers gives a list of items, read together, and so
+    does a DataLoader's request for a batch: give it `collate_fn=dataset.collate` to get a `Batch`.
+    May be pickled, forked and spawned.
     """
 
     def __init__(
@@ -52,45 +71,85 @@ class FeatureDataset(Dataset[torch.Tensor]):
         key: FeatureKey | str,
         ids: Sequence[str] | None = None,
         *,
-        recipe: str | None = None,
+        fingerprint: str | None = None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.store = store
         self.key = as_key(key)
-        self.ids = list(store.ids(self.key, recipe=recipe) if ids is None else ids)
+        self.ids = list(store.ids(self.key, fingerprint=fingerprint) if ids is None else ids)
         if ids is None and not self.ids:
             raise MissingFeatureError(
                 f"nothing is stored under {self.key} in {store.root}: run `fstore extract` first, or look with "
                 "`fstore ls` how the key is spelt, or pass ids="
             )
-        self.recipe = recipe
+        self.fingerprint = fingerprint
         self.transform = transform
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> torch.Tensor:
-        tensor = torch.from_numpy(self.store.get(self.key, self.ids[index], recipe=self.recipe))
-        return tensor if self.transform is None else self.transform(tensor)
+    def __init_subclass__(cls) -> None:
+        # A DataLoader asks for batches; without this it would pass by what a subclass does to an item.
+        if "__getitem__" in vars(cls) and "__getitems__" not in vars(cls):
+            cls.__getitems__ = _one_by_one  # type: ignore[method-assign, assignment]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[str, torch.Tensor]]:
-        """[(id, tensor)] read together: what a DataLoader calls for a batch."""
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice | Iterable[SupportsIndex]) -> list[Item]: ...
+    def __getitem__(self, index: SupportsIndex | slice | Iterable[SupportsIndex]) -> Item | list[Item]:
+        if type(index) is not int:  # which nearly all are
+            if isinstance(index, slice):
+                return self.__getitems__(range(len(self.ids))[index])
+            if getattr(index, "ndim", 0) or not isinstance(index, SupportsIndex):
+                return self.__getitems__(_numbers(index))
+        id = self.ids[index]
+        tensor = torch.from_numpy(self.store.get(self.key, id, fingerprint=self.fingerprint))
+        return Item(id, tensor if self.transform is None else self.transform(tensor))
+
+    def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[Item]:
+        """Items read together: what a DataLoader calls for a batch."""
         ids = [self.ids[index] for index in indices]
-        values = self.store.get_many(self.key, ids, recipe=self.recipe)
-        tensors = map(torch.from_numpy, values)
-        return list(zip(ids, tensors if self.transform is None else map(self.transform, tensors), strict=True))
+        read = self.store.get_ragged if self.key.n_frames == "all" else self.store.get_many
+        tensors = map(torch.from_numpy, read(self.key, ids, fingerprint=self.fingerprint))
+        return list(map(Item, ids, tensors if self.transform is None else map(self.transform, tensors)))
 
-    def collate(self, items: Sequence[tuple[str, torch.Tensor]]) -> Batch:
-        """[(id, tensor)] -> Batch."""
-        ids, tensors = [id for id, _ in items], [tensor for _, tensor in items]
-        lengths = torch.tensor([len(tensor) for tensor in tensors])
-        if len(set(lengths.tolist())) <= 1:
-            return Batch(ids, torch.stack(tensors), lengths)
-        return Batch(ids, torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True), lengths)
+    def collate(self, items: Sequence[Item]) -> Batch:
+        """[(id, tensor)] -> Batch.  Raises ValuesError for anything else."""
+        return collate(items)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """[(id, tensor)] -> Batch, of one dataset or of several whose features have one dim and one dtype.
+
+    Raises ValuesError for anything else.
+    """
+    for item in items:
+        if type(item) is Item and type(item[1]) is torch.Tensor and item[1].ndim:
+            continue  # as nearly all are
+        if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str)):
+            raise ValuesError(f"collate takes items of a FeatureDataset, (id, tensor), not {_form_of(item)}")
+        if not isinstance(item[1], torch.Tensor) or item[1].ndim == 0:
+            raise ValuesError(
+                f"sample {item[0]!r} is {_form_of(item[1])}, not a tensor of rows; where a transform makes it, give "
+                "the DataLoader a collate_fn of your own"
+            )
+    ids, tensors = [id for id, _ in items], [tensor for _, tensor in items]
+    # Lengths are on the CPU, like the features, whatever torch.set_default_device was told.
+    if len({tensor.shape for tensor in tensors}) == len({tensor.dtype for tensor in tensors}) == 1:
+        return Batch(ids, torch.stack(tensors), torch.full((len(ids),), len(tensors[0]), device="cpu"))
+    forms = {(tensor.shape[1:], tensor.dtype): id for id, tensor in items}
+    if len(forms) != 1:
+        rows = [f"{tuple(shape)} {dtype} ({id!r})" for (shape, dtype), id in forms.items()]
+        raise ValuesError(f"no batch can be made of rows of {' and '.join(rows) or 'no samples'}")
+    lengths = torch.tensor([len(tensor) for tensor in tensors], device="cpu")
+    return Batch(ids, torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True), lengths)
 
 
 class loader:
     """Batches of a dataset, read in this process.  Iterate it once per epoch.
+
+    dataset   a FeatureDataset, or what PyTorch makes of some: Subset, random_split, ConcatDataset
 
     for epoch in range(10):
         for batch in loader(dataset, 64, shuffle=True, seed=epoch):
@@ -101,7 +160,7 @@ class loader:
 
     def __init__(
         self,
-        dataset: FeatureDataset,
+        dataset: Dataset[Item],
         batch_size: int,
         *,
         shuffle: bool = False,
@@ -110,7 +169,12 @@ class loader:
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size} is not a positive number of samples")
-        self.dataset = dataset
+        if not _is_readable(dataset):
+            raise ConfigError(
+                f"loader takes a FeatureDataset, or a Subset or ConcatDataset of such, not {_form_of(dataset)}; "
+                "give it to a DataLoader"
+            )
+        self.dataset: Any = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -126,13 +190,64 @@ class loader:
         order: Any = np.random.default_rng(self.seed).permutation(n) if self.shuffle else range(n)
         for number in range(len(self)):
             indices = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield self._batch(indices)
+            yield self._batch(self.dataset, indices)
 
-    def _batch(self, indices: Sequence[int]) -> Batch:
-        dataset = self.dataset
-        if dataset.transform is not None or dataset.key.n_frames == "all":
-            return dataset.collate(dataset.__getitems__(indices))
+    def _batch(self, dataset: Any, indices: Sequence[int]) -> Batch:
+        while type(dataset) is Subset:
+            dataset, indices = dataset.dataset, [dataset.indices[index] for index in indices]
+        if type(dataset) is not FeatureDataset or dataset.transform is not None or dataset.key.n_frames == "all":
+            return collate(_items(dataset, indices))
         # One array, no stacking of a batch that already is one.
         ids = [dataset.ids[index] for index in indices]
-        values: Any = dataset.store.get_many(dataset.key, ids, recipe=dataset.recipe)
-        return Batch(ids, torch.from_numpy(values), torch.full((len(ids),), values.shape[1]))
+        values = dataset.store.get_many(dataset.key, ids, fingerprint=dataset.fingerprint)
+        return Batch(ids, torch.from_numpy(values), torch.full((len(ids),), values.shape[1], device="cpu"))
+
+
+def _is_readable(dataset: Dataset[Item]) -> bool:
+    # Of exactly these types: a subclass may do something to its items.
+    if type(dataset) is Subset:
+        return _is_readable(dataset.dataset)
+    if type(dataset) is ConcatDataset:
+        return all(map(_is_readable, dataset.datasets))
+    return isinstance(dataset, FeatureDataset)
+
+
+def _items(dataset: Dataset[Item], indices: Sequence[int]) -> list[Item]:
+    """Items of a dataset in the order of the indices, with one read for each FeatureDataset in it."""
+    if isinstance(dataset, FeatureDataset):
+        return dataset.__getitems__(indices)
+    if type(dataset) is Subset:
+        return _items(dataset.dataset, [dataset.indices[index] for index in indices])
+    joined: Any = dataset  # a ConcatDataset
+    ends = joined.cumulative_sizes
+    parts = [bisect_right(ends, index) for index in indices]
+    found: list[Any] = [None] * len(parts)
+    for part in sorted(set(parts)):
+        places = [place for place, own in enumerate(parts) if own == part]
+        start = ends[part - 1] if part else 0
+        items = _items(joined.datasets[part], [indices[place] - start for place in places])
+        for place, item in zip(places, items, strict=True):
+            found[place] = item
+    return found
+
+
+def _one_by_one(dataset: FeatureDataset, indices: Sequence[SupportsIndex]) -> list[Item]:
+    return [dataset[index] for index in indices]
+
+
+def _numbers(index: Any) -> list[SupportsIndex]:
+    numbers = index.tolist() if hasattr(index, "tolist") else [*index] if isinstance(index, Iterable) else [index]
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, SupportsIndex):
+            raise ValuesError(
+                f"a dataset is asked by numbers, not by {_form_of(number)}: of a mask pass numpy.flatnonzero(mask), "
+                "of an id dataset.ids.index(id)"
+            )
+    return numbers
+
+
+def _form_of(value: object) -> str:
+    """For messages: dtype and shape of a tensor or an array, the type of anything else."""
+    shape = getattr(value, "shape", None)
+    form = type(value).__name__
+    return form if shape is None else f"a {form} of {getattr(value, 'dtype', '')} {tuple(shape)}"

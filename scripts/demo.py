@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from featurestore import FeatureKey, FeatureStore
+from featurestore.cli.streams import prepare_streams
 
 DEMO = Path("demo")
 KEY = "mer2023/frame/ViT-S-32.none/emotion_peak/8"
@@ -31,7 +32,9 @@ def step(title: str, *command: str) -> tuple[float, str]:
     """Run one of our commands as typed; (seconds, stdout)."""
     print(f"\n{title}\n  $ {shlex.join(command)}", flush=True)
     start = time.perf_counter()
-    done = subprocess.run([str(BIN / command[0]), *command[1:]], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [str(BIN / command[0]), *command[1:]], stdout=subprocess.PIPE, text=True, errors="backslashreplace", check=False
+    )
     seconds = time.perf_counter() - start
     if done.returncode:
         print(done.stdout)
@@ -111,7 +114,8 @@ def main() -> None:
         ("draw and encode the dataset", f"{made:9.2f} s"),
         (f"extract: {summary['computed']} of {summary['asked']} clips computed", f"{cold:9.2f} s"),
         ("    decode, added up over the workers", f"{seconds['decode']:9.2f} s"),
-        ("    encode, with loading torch and the network", f"{seconds['encode']:9.2f} s"),
+        ("    load torch and the network", f"{seconds['load']:9.2f} s"),
+        ("    encode", f"{seconds['encode']:9.2f} s"),
         ("    write, durable", f"{seconds['write']:9.2f} s"),
         (f"extract again: {again['stored_before']} of {again['asked']} found stored", f"{warm:9.2f} s"),
         ("verify --full", f"{checked:9.2f} s"),
@@ -127,4 +131,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    prepare_streams()
     main()

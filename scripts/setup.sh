@@ -58,4 +58,9 @@ echo "Installing the pinned packages into .venv; the first time this takes some 
 PIP_CONSTRAINT='' .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --constraint constraints.txt --editable '.[all,dev]' ||
     fail "pip failed, see above. What was downloaded is kept; when the cause is gone, run the same make again."
+# Python 3.11 reads this file in the encoding of the locale and does not start where it cannot.  Relative, the path is
+# ASCII whatever folder this is.
+for list in .venv/lib/python3.*/site-packages/_editable_impl_featurestore.pth; do
+    [ ! -f "$list" ] || echo ../../../.. > "$list"
+done
 echo "$stamp" > .venv/stamp

@@ -25,7 +25,7 @@ AIMS = {
     "kill -9": 10_000,
     "power cuts": 100_000,
     "forks under 4 reading threads": 3_000,
-    "single flight": 100_000,
+    "single locks": 100_000,
     "hostile inputs": 20_000,
 }
 
@@ -39,7 +39,7 @@ def rendered(page: str, results: Mapping[str, Any]) -> str:
 
 
 def read_results() -> dict[str, Any]:
-    results: dict[str, Any] = json.loads(RESULTS.read_text())
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
     return results
 
 
@@ -73,7 +73,8 @@ def _proofs(results: Mapping[str, Any]) -> str:
 
 
 def _section(file: str, names: list[str], results: Mapping[str, Any]) -> str:
-    says = (ast.get_docstring(ast.parse((ROOT / file).read_text())) or "").partition("\n")[0].rstrip(".")
+    module = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    says = (ast.get_docstring(module) or "").partition("\n")[0].rstrip(".")
     lines = [f"### {says}", "", "| proof | tried | what must not be | besides | run |", "|---|---|---|---|---|"]
     lines += [_row(name, results["proofs"][name]) for name in names]
     caught = [mutant for name in names for mutant in results["mutants"].get(name, ())]
@@ -85,7 +86,7 @@ def _section(file: str, names: list[str], results: Mapping[str, Any]) -> str:
 
 def _defects(results: Mapping[str, Any]) -> str:
     """What the tests of defects say of themselves."""
-    module = ast.parse((ROOT / "tests" / "torture" / "test_defects.py").read_text())
+    module = ast.parse((ROOT / "tests" / "torture" / "test_defects.py").read_text(encoding="utf-8"))
     told = [
         (node.name.removeprefix("test_").replace("_", " "), ast.get_docstring(node))
         for node in module.body
@@ -128,4 +129,4 @@ BLOCKS = {"summary": _summary, "machine": _machine, "proofs": _proofs, "defects"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rendered(PAGE.read_text(), read_results()))
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), read_results()), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 # Set before anything imports huggingface_hub, which reads it once: tests never fetch weights.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests send these to processes of their own, which a background job of a shell, or nohup, would let pass them by.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from cli_made import run
-from encoders_made import NAMES
-from media_made import write_clip
+from cli_factories import run
+from encoder_factories import NAMES
+from media_factories import write_clip
 
 from featurestore import FeatureStore, register_encoder
 
@@ -102,16 +102,26 @@ def test_ids_may_be_any_text(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("encoder", "said"), [("WrongDim", "float32, not ("), ("WrongDtype", "float64")])
-def test_an_encoder_that_makes_something_else_is_told_and_stores_nothing(
+def test_an_encoder_that_makes_something_else_is_told_once_and_stores_nothing(
     folder: Path, tmp_path: Path, encoder: str, said: str
 ) -> None:
     manifest = folder / "samples.csv"
     manifest.write_text("id,video\na,0.mp4\nb,1.mp4\n")
     key = KEY.replace("MeanColour", encoder)
+    text = run("extract", key, "--manifest", manifest, "--store", tmp_path / "store", exit_code=2).stderr
+    (told,) = [line for line in text.splitlines() if line.startswith("Error: ")]
+    assert f"encoder '{encoder}' (encoder_factories:{encoder}): encode() of 2 inputs made (2, " in told
+    assert said in told
+
+
+def test_an_encoder_that_makes_something_else_of_samples_stores_nothing(folder: Path, tmp_path: Path) -> None:
+    manifest = folder / "samples.csv"
+    manifest.write_text("id,video\na,0.mp4\nb,1.mp4\n")
+    key = KEY.replace("MeanColour", "WrongLater")
     text = run("extract", key, "--manifest", manifest, "--store", tmp_path / "store", exit_code=1).stdout
     assert text.startswith("failed: encoding: 2 samples\n")
     for id, name in (("a", "0.mp4"), ("b", "1.mp4")):
         (told,) = [part for part in text.splitlines() if part.startswith(f"  {id}: ")]
-        assert said in told
+        assert "float32, not (" in told
         assert str(folder / name) in told
     assert FeatureStore(tmp_path / "store").ids(key) == []

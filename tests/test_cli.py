@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import locale
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import numpy as np
 import pytest
-from cli_made import IDS, KEY, first_recipe, make_store, run, values
+from cli_factories import IDS, KEY, first_recipe, make_store, run, values
 from click.testing import CliRunner
 
 from featurestore import FeatureKey, FeatureStore, errors
-from featurestore.cli import COMMANDS, fstore, message_of, python_name
+from featurestore.cli import COMMANDS, fstore, python_name
 from featurestore.cli.output import counted, size_text
+from featurestore.cli.program import message_of
+from featurestore.features import Failure
 
 FSTORE = Path(sys.executable).parent / "fstore"
 
@@ -32,7 +36,8 @@ def test_help_lists_every_command_without_importing_any() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = done.stdout.splitlines()[-1].split()
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
-    assert not [name for name in modules if name.startswith("featurestore.cli.")]
+    common = {"featurestore.cli.program", "featurestore.cli.streams"}
+    assert {name for name in modules if name.startswith("featurestore.cli.")} == common
     assert "numpy" not in modules
 
 
@@ -46,10 +51,14 @@ def test_every_command_can_be_loaded_and_says_what_it_does(name: str) -> None:
 
 
 @pytest.mark.serial
-def test_help_and_ls_take_less_than_120_ms_over_bare_python(root: Path, cpu_seconds: Callable[..., float]) -> None:
+def test_help_and_ls_cost_a_fraction_of_what_the_formats_library_does(
+    root: Path, cpu_seconds: Callable[..., float]
+) -> None:
+    """Over a Python that does nothing: no processor is slow enough to fail this, and no heavy import passes."""
     bare = cpu_seconds(sys.executable, "-c", "")
-    assert cpu_seconds(str(FSTORE), "--help") - bare < 0.12
-    assert cpu_seconds(str(FSTORE), "ls", "--store", str(root)) - bare < 0.12
+    most = 0.35 * (cpu_seconds(sys.executable, "-c", "import zarr") - bare)
+    assert cpu_seconds(str(FSTORE), "--help") - bare < most
+    assert cpu_seconds(str(FSTORE), "ls", "--store", str(root)) - bare < most
 
 
 def test_ls_and_info_do_not_load_numpy(root: Path) -> None:
@@ -161,3 +170,77 @@ def test_small_words() -> None:
     assert [counted(n, "sample") for n in (0, 1, 12_799)] == ["0 samples", "1 sample", "12,799 samples"]
     assert python_name("import") == "import_"
     assert message_of(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize("command", ["explain", "extract", "rm", "retry"])
+def test_ids_that_look_like_options_are_told_where_they_go(command: str) -> None:
+    said = run(command, "my/frame/X/uniform/4", "-AbCd_0", exit_code=2).stderr
+    assert 'those that begin with "-" go after all options and "--"' in said
+    assert f"fstore {command} ... -- -A..." in said
+    assert "go after" not in run("doctor", "-A", exit_code=2).stderr  # takes no ids
+
+
+def test_paths_that_are_no_text_are_printed_and_json_stays_json(tmp_path: Path) -> None:
+    """Folders of archives that were packed elsewhere: with names in Latin-1 or GBK."""
+    folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"d\xe9part")))
+    folder.mkdir()
+    film = folder / "a.mp4"
+    film.write_bytes(b"frames")
+    status = film.stat()
+    source = {"path": str(film), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": "0" * 64}
+    store = FeatureStore(folder / "store")
+    store.put_many(KEY, ["a"], values(1), recipe={"w": 1}, provenance=[{"sources": [{**source, "column": "video"}]}])
+    feature_set = store.feature_set(FeatureKey.parse(KEY))
+    assert feature_set is not None
+    feature_set.fail("b", Failure.of(errors.MediaError(f"{film} is no video", film), [source]))
+    (folder / "m.csv").write_text("id,video\na,a.mp4\nb,a.mp4\n")
+    for words in (
+        ["explain", KEY, "a", "--json"],
+        ["verify", "--json"],
+        ["verify", KEY, "--manifest", folder / "m.csv", "--json"],
+        ["ls", KEY, "--failures", "--json"],
+        ["ls", "--json"],
+    ):
+        line = [sys.executable, "-c", "from featurestore.cli import main; main()", *words, "--store", folder / "store"]
+        done = subprocess.run(line, capture_output=True, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        assert b"Traceback" not in done.stderr
+        json.loads(done.stdout.decode())  # UTF-8, and JSON
+        plain = subprocess.run([word for word in line if word != "--json"], capture_output=True, check=False)
+        assert plain.returncode == done.returncode
+        plain.stdout.decode(locale.getpreferredencoding(False))  # the text of this machine
+        assert b"Traceback" not in plain.stderr
+    assert "a.mp4: unchanged" in run("explain", KEY, "a", "--store", folder / "store").output
+
+
+def test_every_path_on_the_command_line_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "samples.csv").write_text("id\na\n")
+    assert "there is no store" in run("verify", "--store=~/nowhere", exit_code=2).stderr
+    assert "~" not in run("verify", "--store=~/nowhere", exit_code=2).stderr.replace("Try", "")
+    monkeypatch.setenv("FEATURESTORE_ROOT", "~/other")
+    assert f"there is no store {tmp_path}/other" in run("verify", exit_code=2).stderr
+    monkeypatch.setenv("FEATURESTORE_ROOT", "${DATA}/other")
+    assert "$FEATURESTORE_ROOT is '${DATA}/other': ${DATA} is no folder" in run("verify", exit_code=2).stderr
+    monkeypatch.setenv("FEATURESTORE_ROOT", "x")
+    assert "$DATA is no folder" in run("import", "$DATA/tree", exit_code=2).stderr
+    monkeypatch.setenv("HOME", "")
+    assert "there is no home directory here: set HOME" in run("verify", "--store=~/x", exit_code=2).stderr
+    assert not [path.name for path in tmp_path.iterdir() if "~" in path.name or "$" in path.name]
+
+
+def test_every_path_option_goes_through_the_one_type_for_paths() -> None:
+    """click's own leaves `~` as it is."""
+    from affect_infer.cli import main
+    from featurestore.cli.options import GivenPath
+
+    def leaves(group: click.Group) -> Iterator[click.Command]:
+        for name in group.list_commands(click.Context(group)):
+            command = group.get_command(click.Context(group), name)
+            assert command is not None
+            yield from leaves(command) if isinstance(command, click.Group) else [command]
+
+    for command in [*leaves(fstore), *leaves(main)]:
+        for each in command.params:
+            assert not isinstance(each.type, click.Path) or isinstance(each.type, GivenPath), (command.name, each.name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_made import run
+from cli_factories import run
 
 from featurestore.cli import environment, filesystem
 from featurestore.cli.checkup import Check
@@ -232,8 +232,8 @@ def test_a_house_on_another_file_system_is_a_problem(tmp_path: Path) -> None:
     if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is but one file system to write to")
     (tmp_path / "data").mkdir()
-    with tempfile.TemporaryDirectory(dir=memory) as house:
-        (tmp_path / ".fstore").symlink_to(house)
+    with tempfile.TemporaryDirectory(dir=memory) as housekeeping:
+        (tmp_path / ".fstore").symlink_to(housekeeping)
         check = location(tmp_path)["one file system"]
     assert check.state == "problem"
     assert "a commit cannot rename" in check.advice
@@ -357,6 +357,14 @@ def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch: pytest.MonkeyP
     found = {check.name: check for check in environment.check_caches()}
     assert found["cache"].state == "problem"
     assert "HF_ENDPOINT=https://mirror.example" in found["hub"].what
+
+
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    found = {check.name: check for check in environment.check_caches()}
+    assert (found["cache"].state, found["cache"].what) == ("problem", "this user has no home directory")
 
 
 def test_weights_are_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_made import program, run
-from encoders_made import NAMES
-from media_made import remux, write_clip
+from cli_factories import program, run
+from encoder_factories import NAMES
+from media_factories import remux, write_clip
+from permissions import rights_by_mode
 
 from featurestore import Extractor, FeatureKey, FeatureStore, read_manifest, register_encoder
-from featurestore.cli.extracting import _duration
-from featurestore.cli.making import _sampler_option
+from featurestore.cli.extract import _duration
+from featurestore.cli.extractor_options import _sampler_option
+from featurestore.compute.extraction import extract
 from featurestore.errors import ReadOnlyError
-from featurestore.extract import extract
-from featurestore.samples import Sample
+from featurestore.sample import Sample
 
 for name, target in NAMES.items():
     register_encoder(name, target)
@@ -61,7 +62,7 @@ def test_extract_makes_all_and_then_finds_all(line: list[object], tmp_path: Path
     result = run("extract", KEY, *line)
     assert f"{KEY}@" in result.stdout
     assert "6 samples: 6 computed, 0 stored before, 0 failed.\n" in result.stdout
-    assert "of which encode " in result.stdout
+    assert "of which load " in result.stdout
     assert "loading MeanColour of my:   0%" in result.stderr
     assert "MeanColour of my: 100%" in result.stderr
     assert "sample/s" in result.stderr or "s/sample" in result.stderr
@@ -92,7 +93,7 @@ def test_a_failure_is_a_line_and_exit_code_1_until_it_is_mended(
     assert told.startswith("  c: ")
     assert "2.mp4 is not media" in told
     assert numbers.startswith(f"{KEY}@")
-    assert " s, of which encode " in times
+    assert " s, of which load " in times
     result = run("extract", KEY, *mixed, exit_code=1)
     heading, told, hint, numbers = result.stdout.splitlines()
     assert heading == "failed before: media: 1 sample"
@@ -123,6 +124,53 @@ def pasted(command: str, key: str, line: list[object]) -> str:
     )
 
 
+BREAKING = "my/frame/Breaking/uniform/4"
+ENCODER_BREAKS = {
+    "a row too few": "made (3, 3) float32, not (4, 3)",
+    "a row too many": "made (5, 3) float32, not (4, 3)",
+    "no rows": "made (0, 3) float32, not (4, 3)",
+    "one mean of all": "made (3,) float32, not (4, 3)",
+    "nothing": "made NoneType , not (4, 3)",
+    "a list": "made list , not (4, 3)",
+    "whole numbers": "made (4, 3) int64, not (4, 3)",
+    "no numbers": "12 of 12 values of sample 'e'",
+    "raises": "KeyError: 'a name that is not there'",
+}
+
+
+@pytest.mark.parametrize("how", ENCODER_BREAKS)
+def test_an_encoder_that_breaks_its_contract_for_one_sample_costs_that_sample(
+    line: list[object], tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("extract", KEY, *line)
+    good = FeatureStore(tmp_path / "store")
+    monkeypatch.setenv("BREAK", how)
+    monkeypatch.setenv("BREAK_AT", " ".join(map(str, good.get(KEY, "e")[3])))
+    document = json.loads(run("extract", BREAKING, *line, "--json", exit_code=1).stdout)
+    assert (document["asked"], document["computed"], list(document["failed"])) == (6, 5, ["e"])
+    assert ENCODER_BREAKS[how] in document["failed"]["e"]["message"]
+    others = ["-f", "a", "b", "c", "d"]
+    assert good.ids(BREAKING) == others
+    np.testing.assert_array_equal(good.get_many(BREAKING, others), good.get_many(KEY, others))
+    assert list(good.failures(BREAKING)) == (["e"] if how == "no numbers" else [])
+
+
+def test_what_an_encoder_raises_for_all_samples_ends_the_run_after_the_sound_ones_are_stored(
+    line: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("extract", KEY, *line)
+    good = FeatureStore(tmp_path / "store")
+    monkeypatch.setenv("BREAK", "lacks its weights")
+    monkeypatch.setenv("BREAK_AT", " ".join(map(str, good.get(KEY, "e")[3])))
+    result = run("extract", BREAKING, *line, "--batch-size", 1, exit_code=1)
+    assert "the weights went away" in result.stderr
+    stored = good.ids(BREAKING)
+    # Which of "e" and "-f" comes first is up to the decoder.
+    assert {"a"} <= set(stored) <= {"-f", "a", "b", "c", "d"}
+    np.testing.assert_array_equal(good.get_many(BREAKING, stored), good.get_many(KEY, stored))
+    assert good.failures(BREAKING) == {}
+
+
 def test_failures_are_grouped_by_reason_and_the_rest_is_a_command_away(clips: Path, tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
     shutil.copytree(clips, folder)
@@ -141,7 +189,7 @@ def test_failures_are_grouped_by_reason_and_the_rest_is_a_command_away(clips: Pa
     said = run("extract", KEY, *line, exit_code=1).stdout.splitlines()
     assert said[:2][0] == "failed: media: 1 sample"
     assert said[2] == "failed before: media: 13 samples"
-    listing = f"fstore ls {KEY} --store {tmp_path / 'store'} --failures"
+    listing = shlex.join(["fstore", "ls", str(KEY), "--store", str(tmp_path / "store"), "--failures"])
     assert said[13] == f"  ... and 3 more; `{listing}` lists all"
     listed = run(*shlex.split(listing)[1:]).stdout.splitlines()
     assert [text.split(": ")[:2] for text in listed] == [[f"page {number:02d}", "media"] for number in range(13)]
@@ -191,11 +239,8 @@ def locked() -> Iterator[Path]:
     """A folder that nobody here may write."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
-        user = os.geteuid()
-        if user == 0:
-            os.seteuid(65534)  # root may write anywhere
-        yield Path(folder)
-        os.seteuid(user)
+        with rights_by_mode():
+            yield Path(folder)
         Path(folder).chmod(0o755)
 
 
@@ -283,6 +328,39 @@ def test_usage_errors_exit_2(clips: Path, tmp_path: Path, words: list[str], said
     line = [part for word in words for part in (manifest if word == "M" else [word])]
     assert said in run("extract", *line, "--store", tmp_path / "store", exit_code=2).stderr
     assert not (tmp_path / "store").exists()
+
+
+SECOND = "my/frame/Repeat/uniform/4"
+
+
+def test_a_second_key_is_no_id(line: list[object], tmp_path: Path) -> None:
+    """It was taken for one, and nothing was made, with exit code 1 and a line about a sample that is not there."""
+    for words in ([KEY, SECOND], [KEY, "a", SECOND], [f"{KEY}@ab12", f"{SECOND}@cd34"]):
+        said = run("extract", *words, *line, exit_code=2).output
+        assert f"{words[-1]} is a key and no id, and one run takes one key. Run it once for each:" in said
+        for each in (words[0], words[-1]):
+            assert f"\n  fstore extract {each} " in said
+        assert f"--manifest {shlex.quote(str(line[1]))}" in said
+    short = run("extract", "frame/X/uniform/4", "frame/Y/uniform/4", "--all-datasets", "--root", tmp_path, exit_code=2)
+    assert f"\n  fstore extract frame/Y/uniform/4 --root {shlex.quote(str(tmp_path))} --all-datasets\n" in short.output
+    assert not (tmp_path / "store").exists()
+
+
+def test_ids_that_look_like_keys_go_after_the_dashes(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 6)
+    (tmp_path / "m.csv").write_text(f"id,video\na/b/c/d,{clip}\nx/y,{clip}\n")
+    more = ["--manifest", tmp_path / "m.csv", "--store", tmp_path / "store", "--workers", 1]
+    run("extract", KEY, "x/y", *more)  # two parts are no key
+    run("extract", KEY, *more, "--", "a/b/c/d")
+    assert FeatureStore(tmp_path / "store").ids(KEY) == ["a/b/c/d", "x/y"]
+    store = ["--store", tmp_path / "store"]
+    for words in (["explain", KEY], ["rm", KEY, "--yes"], ["retry", KEY, *more[:2]]):
+        said = run(*words, *store, "a/b/c/d", exit_code=2).output
+        assert "a/b/c/d is a key and no id" in said
+        assert "An id that looks like a key goes after `--`, or into --ids-from FILE." in said
+    run("explain", KEY, *store, "--", "a/b/c/d")
+    run("rm", KEY, "--yes", *store, "--", "a/b/c/d")
+    assert FeatureStore(tmp_path / "store").ids(KEY) == ["x/y"]
 
 
 def test_weights_that_are_not_here_are_told_at_once(clips: Path, tmp_path: Path) -> None:
@@ -391,7 +469,7 @@ def test_hints_of_all_test_sets_name_the_one_they_are_about(demo: Path, tmp_path
     run(*line, exit_code=1)
     text = run(*line, exit_code=1).stdout
     hint = next(part for part in text.splitlines() if part.startswith("Those that failed before")).split("`")[1]
-    where = f"--store {tmp_path / 'store'} --root {folder} --dataset mer2023"
+    where = shlex.join(["--store", str(tmp_path / "store"), "--root", str(folder), "--dataset", "mer2023"])
     assert hint == f"fstore retry mer2023/frame/MeanColour/uniform/4 {where}"
     broken.write_bytes(whole)
     assert "1 sample: 1 computed" in run(*shlex.split(hint)[1:]).stdout

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints_made import make_clip
-from cli_made import program, run
-from encoders_made import NAMES
-from media_made import write_clip
+from checkpoint_factories import make_clip
+from cli_factories import program, run
+from encoder_factories import NAMES
+from media_factories import write_clip
 from test_config_explain import GUIDE
 
 from featurestore import FeatureStore, register_encoder
@@ -58,7 +58,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_table(path: Path, header: list[str], ids: list[str]) -> None:
-    with path.open("w", newline="") as stream:
+    with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([header, *([id, "[x]"] for id in ids)])
 
 

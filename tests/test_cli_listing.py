@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_made import IDS, KEY, OTHER, first_recipe, make_store, run, second_recipe, shelf_of, values
+from cli_factories import IDS, KEY, OTHER, feature_set_of, first_recipe, make_store, run, second_recipe, values
 
 from featurestore import Failure, FeatureStore
 from featurestore.cli.inventory import take_inventory
 from featurestore.cli.listing import _info, _row
-from featurestore.segment import Rows, commit, row_line
+from featurestore.storage.writer import Rows, commit, row_line
 
 
 @pytest.fixture
@@ -21,28 +22,28 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_ls_lists_every_recipe_of_every_key(root: Path) -> None:
-    shelf_of(root).failures.add("bad", Failure("media", "no such file"))
+    feature_set_of(root).failures.add("bad", Failure("media", "no such file"))
     rows = [line.split() for line in run("ls", "--store", root).stdout.splitlines()]
     assert rows[0] == ["KEY", "RECIPE", "ORIGIN", "SAMPLES", "DTYPE", "BYTES", "SEGMENTS", "FAILED"]
     assert [row[0] for row in rows[1:]] == [OTHER, KEY]
-    assert rows[2][1:5] == [shelf_of(root).fingerprint[:8], "computed", "3", "float32"]
+    assert rows[2][1:5] == [feature_set_of(root).fingerprint[:8], "computed", "3", "float32"]
     assert rows[2][-2:] == ["2", "1"]
     assert rows[1][2:5] == ["imported", "1", "float16"]
     documents = json.loads(run("ls", "--store", root, "--json").stdout)
     assert [document["key"] for document in documents] == [OTHER, KEY]
     assert documents[1]["samples"] == 3
     assert documents[1]["shapes"] == [[8, 4]]
-    on_disk = sum(path.stat().st_size for path in shelf_of(root).place.segments.glob("*/*"))
+    on_disk = sum(path.stat().st_size for path in feature_set_of(root).layout.segments.glob("*/*"))
     assert documents[1]["bytes"] == on_disk
 
 
 def test_ls_counts_a_sample_once_and_what_was_replaced_apart(root: Path) -> None:
     store = FeatureStore(root)
     store.put_many(KEY, IDS[:1], values(1, 9), recipe={"weights": "a", "dtype": "float32"}, overwrite=True)
-    shelf = shelf_of(root)
+    feature_set = feature_set_of(root)
     for seed in (1, 2):  # two writers that did not know of each other
         rows = Rows((8, 4), np.dtype("f4"), [row_line("twice", None, None, None)], ["twice"], [values(1, seed)])
-        commit(shelf.place, shelf.recipe, rows)
+        commit(feature_set.layout, feature_set.recipe, rows)
     (document,) = [d for d in json.loads(run("ls", "--store", root, "--json").stdout) if d["key"] == KEY]
     assert document["samples"] == 4 == len(FeatureStore(root).ids(KEY))
     assert document["replaced"] == 1
@@ -74,22 +75,20 @@ def test_a_wrong_prefix_lists_the_right_ones_and_not_the_key_again(root: Path, l
 
 
 def test_ls_says_what_is_damaged_and_what_to_run(root: Path) -> None:
-    segment = next(shelf_of(root).place.segments.glob("*/zarr.json"))
+    segment = next(feature_set_of(root).layout.segments.glob("*/zarr.json"))
     segment.write_text("{")
-    (shelf_of(root, OTHER).place.recipe_dir / "zarr.json").unlink()
+    (feature_set_of(root, OTHER).layout.recipe_dir / "zarr.json").unlink()
     result = run("ls", "--store", root)
-    assert (
-        f"{KEY}@{first_recipe(root)[:8]} has 1 damaged segment: run `fstore verify {KEY} --store {root}`"
-        in result.stderr
-    )
+    command = shlex.join(["fstore", "verify", str(KEY), "--store", str(root)])
+    assert f"{KEY}@{first_recipe(root)[:8]} has 1 damaged segment: run `{command}`" in result.stderr
     assert "has a recipe that cannot be read" in result.stderr
     assert "unreadable" in result.stdout
 
 
 def test_a_document_with_any_bit_flipped_is_listed_all_the_same(root: Path) -> None:
     """What is wrong is for verify to say; listing must not break on it."""
-    shelf = shelf_of(root)
-    for path in (shelf.place.recipe_dir / "zarr.json", next(shelf.place.segments.glob("*/zarr.json"))):
+    feature_set = feature_set_of(root)
+    for path in (feature_set.layout.recipe_dir / "zarr.json", next(feature_set.layout.segments.glob("*/zarr.json"))):
         original = path.read_bytes()
         for at in range(len(original)):
             damaged = bytearray(original)
@@ -139,7 +138,7 @@ def test_explain_takes_an_id_that_begins_with_a_dash(root: Path) -> None:
 
 def test_explain_exits_1_for_what_cannot_be_trusted(root: Path, tmp_path: Path) -> None:
     assert "not stored" in run("explain", KEY, "nobody", "--store", root, exit_code=1).stdout
-    shelf_of(root).failures.add("bad", Failure("media", "an HTML page"))
+    feature_set_of(root).failures.add("bad", Failure("media", "an HTML page"))
     said = run("explain", KEY, "bad", "--store", root, exit_code=1).stdout
     assert "failed    media, 1 attempt, last " in said
     assert f"`fstore retry {KEY} --store '{root}' --manifest FILE` tries again" in said
@@ -148,7 +147,7 @@ def test_explain_exits_1_for_what_cannot_be_trusted(root: Path, tmp_path: Path) 
     assert "CHANGED since" in run("explain", KEY, IDS[0], "--store", root, exit_code=1).stdout
     video.unlink()
     assert "not there any more" in run("explain", KEY, IDS[0], "--store", root).stdout
-    place = shelf_of(root).reader.find(IDS[0])
+    place = feature_set_of(root).reader.find(IDS[0])
     assert place is not None
     shard = Path(place[0].path) / "c.0.0.0"
     shard.write_bytes(b"\xff" + shard.read_bytes()[1:])

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
-from cli_made import IDS, KEY, OTHER, files, first_recipe, make_store, run, shelf_of, values
-from encoders_made import NAMES
-from media_made import write_clip
+from cli_factories import IDS, KEY, OTHER, feature_set_of, files, first_recipe, make_store, run, values
+from encoder_factories import NAMES
+from media_factories import write_clip
 
 from featurestore import FeatureStore, register_encoder
-from featurestore.verify import KINDS
+from featurestore.quality import KINDS
 
 for name, target in NAMES.items():
     register_encoder(name, target)
@@ -33,7 +34,7 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def damage(root: Path) -> None:
-    place = shelf_of(root).reader.find(IDS[0])
+    place = feature_set_of(root).reader.find(IDS[0])
     assert place is not None
     shard = Path(place[0].path) / "c.0.0.0"
     shard.write_bytes(b"\xff" + shard.read_bytes()[1:])
@@ -48,10 +49,10 @@ def test_a_clean_store_exits_0_and_says_what_was_not_checked(root: Path) -> None
 def test_with_a_manifest_coverage_is_checked(root: Path, manifest: Path) -> None:
     text = run("verify", KEY, "--store", root, "--manifest", manifest).stdout
     assert "Coverage was not checked" not in text
-    manifest.write_text(manifest.read_text() + "new,b.mp4\n")
+    manifest.write_text(manifest.read_text(encoding="utf-8") + "new,b.mp4\n", encoding="utf-8")
     text = run("verify", KEY, "--store", root, "--manifest", manifest, exit_code=1).stdout
     where = f"{KEY}@{first_recipe(root)[:8]}"
-    given = f"--store '{root}' --manifest {manifest}"
+    given = shlex.join(["--store", str(root), "--manifest", str(manifest)])
     assert f"missing: {where}: 1 of 4 samples are not stored (1: new); run `fstore extract {KEY} {given}`\n" in text
     assert ": 1 finding (fast" in text
 
@@ -86,7 +87,7 @@ def test_repair_says_what_it_did_and_the_next_run_is_clean(root: Path) -> None:
 
 
 def test_readers_do_not_repeat_what_is_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    next(shelf_of(root).place.segments.glob("*/zarr.json")).write_text("{}")
+    next(feature_set_of(root).layout.segments.glob("*/zarr.json")).write_text("{}")
     result = run("verify", "--store", root, exit_code=1)
     assert result.stderr == ""
     assert caplog.text == ""

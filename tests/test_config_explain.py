@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -14,10 +15,11 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from featurestore.affectgpt.guide import MODES, Guide, read_guide
+from featurestore.affectgpt.strict_yaml import load_yaml
 from featurestore.cli import fstore
+from featurestore.cli.output import cell_width
 from featurestore.errors import ConfigError
-from featurestore.legacy.guide import MODES, Guide, read_guide
-from featurestore.legacy.strict_yaml import load_yaml
 
 GUIDE = """
 model:
@@ -172,6 +174,12 @@ def guide(tmp_path: Path, text: str = GUIDE, **changes: str) -> Guide:
     return read_guide(write(tmp_path, text))
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is printed fits the terminal that somebody's shell had."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def run(*words: object) -> Result:
     return CliRunner().invoke(fstore, [str(word) for word in words])
 
@@ -308,10 +316,11 @@ def test_frames_of_an_old_encoder_may_come_from_the_store(tmp_path: Path) -> Non
 
 
 def test_a_file_of_affect_infers_own_form_is_sent_to_it(tmp_path: Path) -> None:
-    result = run("config", "explain", write(tmp_path, "affect_infer: 1\ndatasets: {}\n"))
+    path = write(tmp_path, "affect_infer: 1\ndatasets: {}\n")
+    result = run("config", "explain", path)
     assert result.exit_code == 2
     assert "affect-infer's own form" in result.stderr
-    assert "`affect-infer inspect --cfg-path " in result.stderr
+    assert f"`affect-infer inspect --cfg-path {shlex.quote(str(path))}` and " in result.stderr
 
 
 def test_au_without_a_place_to_read_from_is_contradictory(tmp_path: Path) -> None:
@@ -320,7 +329,9 @@ def test_au_without_a_place_to_read_from_is_contradictory(tmp_path: Path) -> Non
         "  mer_factory_output: '/data/MER-Factory/output'\n", ""
     )
     wrong = {setting.key: setting.note for setting in guide(tmp_path, text).contradictions}
-    assert wrong == {"datasets.mer2023.mer_factory_output": "live au needs it, and it is not given"}
+    told = "live au needs it, and it is not given; AU as text need use_nonverbal_text: True and nonverbal_json, or "
+    told += "--au text"
+    assert wrong == {"datasets.mer2023.mer_factory_output": told}
 
 
 @pytest.mark.parametrize(
@@ -343,7 +354,6 @@ def test_modes_bring_their_modalities(tmp_path: Path, mode: str, wanted: str) ->
             r"datasets\.mer2023: unknown key 'frame_samplng'; did you mean 'frame_sampling'",
         ),
         ("model:", "modle:", r"unknown section 'modle'; did you mean 'model'"),
-        ("  mer2023:", "  mer2032:", r"datasets\.mer2032: dataset 'mer2032' is not known"),
         ("face_frame_audio_au", "frame_au", r"face_or_frame 'frame_au' of mer2023 is not one of frame, face"),
         ("frame_n_frms: 8", "frame_n_frms: '8'", r"datasets\.mer2023\.frame_n_frms must be a int, not '8'"),
         ("frame_n_frms: 8", "frame_n_frms: True", r"frame_n_frms must be a int, not True"),
@@ -485,7 +495,7 @@ def test_npy_folders_at_the_place_stop_with_the_line_that_imports_them(tmp_path:
         with pytest.raises(ConfigError, match=r"holds \.npy folders, not a store") as raised:
             _ = entry.store
         assert run("config", "explain", path).exit_code == 2
-    command = str(raised.value).splitlines()[-1].split()
+    command = shlex.split(str(raised.value).splitlines()[-1])
     assert command == ["fstore", "import", f"{tmp_path}/pre/mer2023", "--store", f"{tmp_path}/pre"]
     assert run(*command[1:]).exit_code == 0
     assert entry.store == tmp_path / "pre"  # the same file, unchanged, now means the store
@@ -509,3 +519,137 @@ def test_options_change_a_file_before_it_is_judged(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             read_guide(path, [option])
+
+
+# ---- action units as text ----
+
+TEXTS = "\n".join(
+    line.replace("use_au_clip_realtime", "use_nonverbal_text").replace("emotion_peak", "uniform")
+    for line in GUIDE.splitlines()
+    if "mer_factory_output" not in line
+).replace("    use_nonverbal", "    nonverbal_json: '/data/c.json'\n    use_nonverbal")
+
+
+def test_action_units_as_text_are_no_features(tmp_path: Path) -> None:
+    found = guide(tmp_path, TEXTS).check()
+    entry = found.datasets["mer2023"]
+    assert (entry.au_as_text, entry.nonverbal, entry.policies["au"]) == (True, Path("/data/c.json"), "live")
+    assert "au" not in entry.keys
+    assert statuses(found)["datasets.mer2023.nonverbal_json"] == "used"
+    assert "au     live   as text, /data/c.json" in run("config", "explain", write(tmp_path, TEXTS)).stdout
+    other = read_guide(write(tmp_path, TEXTS), au="features")
+    assert "datasets.mer2023.mer_factory_output" in {setting.key for setting in other.contradictions}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "words"),
+    [
+        ("    nonverbal_json: '/data/c.json'\n", "", "nonverbal_json", ["use_nonverbal_text: True", "--au text"]),
+        ("    nonverbal_json", "    use_au_clip_realtime: True\n    nonverbal_json", "use_au_clip_realtime",
+         ["use_nonverbal_text: True", "--au text", "--au features"]),
+    ],
+)  # fmt: skip
+def test_what_contradicts_action_units_as_text_is_told(
+    tmp_path: Path, old: str, new: str, key: str, words: list[str]
+) -> None:
+    wrong = {setting.key: setting.note for setting in guide(tmp_path, TEXTS.replace(old, new)).contradictions}
+    assert list(wrong) == [f"datasets.mer2023.{key}"]
+    assert all(word in wrong[f"datasets.mer2023.{key}"] for word in words)
+
+
+def test_keys_about_action_units_without_effect_say_why(tmp_path: Path) -> None:
+    text = TEXTS.replace("    nonverbal_json", "    use_preextracted_au: True\n    nonverbal_json")
+    notes = {setting.key: setting.note for setting in guide(tmp_path, text).settings if setting.status == "ignored"}
+    assert "AU enter the prompt as text" in notes["datasets.mer2023.use_preextracted_au"]
+    notes = {s.key: s.note for s in guide(tmp_path, TEXTS, face_frame_audio_au="frame").settings if s.note}
+    assert notes["datasets.mer2023.nonverbal_json"] == "the mode has no AU"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("    frame_n_frms", "    use_realtime_extraction: True\n    frame_n_frms", "use_realtime_extraction"),
+        ("    frame_n_frms", "    data_type: image\n    frame_n_frms", "data_type"),
+    ],
+)
+def test_keys_that_would_change_the_features_are_not_ignored(tmp_path: Path, old: str, new: str, key: str) -> None:
+    assert f"datasets.mer2023.{key}" in {s.key for s in guide(tmp_path, GUIDE.replace(old, new)).contradictions}
+
+
+# ---- files without a block for the dataset, and paths ----
+
+
+def test_a_file_without_datasets_runs_with_one_that_is_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, INFERENCE_ONLY)
+    result = run("config", "explain", path)
+    assert "missing: which dataset: --dataset NAME --root DIR" in result.stdout
+    result = run("config", "explain", path, "--dataset", "MELD")
+    assert "missing: how to ask, face_or_frame: --mode MODE" in result.stdout
+    assert "missing: where its files are, ann_paths: --root DIR" in result.stdout
+    entry = read_guide(path, ["inference.face_or_frame=face_frame_audio"], datasets=["MELD"]).datasets["meld"]
+    assert str(entry.keys["frame"]) == "meld/frame/CLIP_VIT_LARGE/emotion_peak/8"
+    assert entry.policies["frame"] == "store"
+
+
+def test_another_dataset_than_that_of_training_takes_its_mode_and_the_settings_of_inference(tmp_path: Path) -> None:
+    entry = read_guide(write(tmp_path, TRAINING), datasets=["mer2023"]).datasets["mer2023"]
+    assert entry.mode == "multiface_audio_face_frame_au_text"
+    assert entry.keys["frame"].sampling == "uniform"
+
+
+def test_media_that_only_the_evaluation_part_places_are_used(tmp_path: Path) -> None:
+    text = GUIDE.replace("    video_root: '/data/mer2023/video'\n", "")
+    text += "evaluation_datasets_cfg: {mer2023: {video_root: /v}, meld: {eval_file_path: /m/label.npz}}\n"
+    found = guide(tmp_path, text)
+    assert found.datasets["mer2023"].roots.video == Path("/v")
+    assert found.datasets["meld"].roots.labels == Path("/m")
+    assert statuses(found)["evaluation_datasets_cfg.mer2023.video_root"] == "used"
+
+
+def test_an_unknown_dataset_is_a_finding_beside_all_others(tmp_path: Path) -> None:
+    path = write(tmp_path, GUIDE.replace("  mer2023:", "  mer2026:"))
+    result = run("config", "explain", path)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[1].split()[:2] == ["unknown", "datasets.mer2026"]  # problems first
+    assert "did you mean" not in lines[1]
+    assert any(line.split()[:2] == ["used", "datasets.mer2026.frame_n_frms"] for line in lines)
+    assert "mer2026/frame/CLIP_VIT_LARGE/emotion_peak/8" in result.stdout
+    with pytest.raises(ConfigError, match=r"datasets\.mer2026: dataset 'mer2026' is not known"):
+        read_guide(path).check()
+    misspelt = guide(tmp_path, GUIDE.replace("  mer2023:", "  mer2032:"))
+    assert "did you mean 'mer2023'?" in misspelt.unknown[0].note
+
+
+@pytest.mark.parametrize("width", [120, 80, 40, 24])
+def test_the_table_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    path = write(tmp_path, GUIDE.replace("/data/mer2023/video", "/data/\u6570\u636e" + "/x" * 40))
+    result = run("config", "explain", path)
+    assert result.exit_code == 0, result.output
+    words = [word for line in result.stdout.splitlines() if cell_width(line) > width for word in line.split()]
+    assert all(cell_width(word) + 8 > width for word in words if word != "\\"), "only what cannot be broken is longer"
+    joined = "".join(result.stdout.split())
+    assert "datasets.mer2023.use_preextracted_features" in joined
+    assert "/data/\u6570\u636e" in joined
+
+
+def test_paths_are_those_of_the_home_directory_and_variables_are_resolved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DATA", "/the data")
+    text = GUIDE.replace("'./preextracted_features/mer2023'", "'~/pre'")
+    text = text.replace("'/data/mer2023/video'", "'${oc.env:DATA}/v'")
+    text = text.replace("['/data/mer2023/label-6way.npz']", "['~/l/label-6way.npz']")
+    text = text.replace("frame_n_frms: 8", "frame_n_frms: ${oc.decode:${oc.env:N,16}}") + "  base_root: ~/out\n"
+    found = guide(tmp_path, text)
+    entry = found.datasets["mer2023"]
+    assert entry.store == tmp_path / "home/pre"
+    assert (entry.roots.video, entry.roots.labels) == (Path("/the data/v"), tmp_path / "home/l")
+    assert (found.output, entry.keys["frame"].n_frames) == (tmp_path / "home/out", 16)
+    with pytest.raises(ConfigError, match=r"datasets\.mer2023\.video_root is '\$DATA/v': \$DATA is no folder"):
+        guide(tmp_path, GUIDE.replace("/data/mer2023/video", "$DATA/v"))
+    monkeypatch.delenv("DATA")
+    with pytest.raises(ConfigError, match=r"datasets\.mer2023\.video_root is .*which has no value here: .*DATA"):
+        guide(tmp_path, text)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pytest
 from click.testing import CliRunner
 
@@ -271,7 +272,7 @@ def test_the_survey_counts_found_and_missing(mer2023: Path) -> None:
         "video": (2, 1, ("sample_00000003",)),
         "audio": (1, 2, ("sample_00000002", "sample_00000003")),
         "face": (1, 2, ("sample_00000002", "sample_00000003")),
-        "subtitles": (1, 2, ("sample_00000002", "sample_00000003")),
+        "subtitles": (2, 1, ("sample_00000003",)),  # of the second it is known that nothing is said
     }
     assert survey.findings[0] == "split test lists 3 samples; the published one has 411"
     assert len(survey.findings) == 5
@@ -359,13 +360,32 @@ def test_tables_that_are_not_what_they_claim_are_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no column 'name'; it has names"):
         load_dataset("mer2025ov", tmp_path)
     save_csv(tmp_path / "track_all_candidates.csv", ["name"], ["a", "b"])
-    with pytest.raises(ManifestError, match=r"line 2: 2 fields, not 1"):
+    with pytest.raises(ManifestError, match=r"line 2: 2 cells, but the header has 1 columns"):
         load_dataset("mer2025ov", tmp_path)
     (tmp_path / "track_all_candidates.csv").write_bytes(b"name\n\xff\xfe\n")
-    with pytest.raises(ManifestError, match="cannot be read"):
+    with pytest.raises(ManifestError, match=r"track_all_candidates\.csv, line 2: not UTF-8 \(byte 0xff\)"):
         load_dataset("mer2025ov", tmp_path)
     with pytest.raises(ConfigError, match="has no split 'train'; it has test, all"):
         load_dataset("mer2025ov", tmp_path, "train")
+
+
+def test_tables_of_a_dataset_may_be_spreadsheets(tmp_path: Path) -> None:
+    def save(name: str, *rows: list[object]) -> None:
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.active.append(row)
+        book.save(tmp_path / name)
+
+    save("ovlabel.xlsx", ["name", "openset"], ["a", "[happy, calm]"], ["b", None])
+    save("subtitle_eng.xlsx", ["name", "sentence"], ["a", "你好"], ["b", None])
+    samples = load_dataset("ovmerdplus", tmp_path)
+    assert [(s.id, s.label, s.subtitle) for s in samples.values()] == [("a", "[happy, calm]", "你好"), ("b", "", "")]
+    own = tmp_path / "mine.toml"
+    own.write_text(
+        'name = "mine"\nlabels = {file = "ovlabel.xlsx", field = "openset", kind = "openset"}\n'
+        '[splits.test]\nfile = "ovlabel.xlsx"\n'
+    )
+    assert load_dataset(own, None)["a"].label == "[happy, calm]"
 
 
 # ---- label .npz: nothing in the file is executed ----
@@ -534,6 +554,6 @@ def test_doctor_counts_what_a_published_dataset_has_here(mer2023: Path, name: st
     result = CliRunner().invoke(fstore, ["doctor", "--dataset", name, "--root", str(mer2023)])
     assert result.exit_code == 1
     table = {line.split()[0]: line.split()[1:3] for line in result.stdout.splitlines()[2:6]}
-    assert table == {"video": ["2", "1"], "audio": ["1", "2"], "face": ["1", "2"], "subtitles": ["1", "2"]}
+    assert table == {"video": ["2", "1"], "audio": ["1", "2"], "face": ["1", "2"], "subtitles": ["2", "1"]}
     assert "split test lists 3 samples; the published one has 411" in result.stdout
     assert f"video: 1 missing in {mer2023 / 'video'}: sample_00000003" in result.stdout

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import importlib.util
 import json
+import subprocess
+import sys
 import wave
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from featurestore.demo.dataset import DATA, OUTPUT
 from featurestore.demo.recording import intensity, pictures
 from featurestore.demo.script import FPS
 from featurestore.merfactory import descriptions_of, peak_of
-from featurestore.samples import Sample, read_manifest
+from featurestore.sample import Sample, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -169,3 +171,18 @@ def test_make_demo_ends_with_a_table_of_reads_next_to_np_load(tmp_path: Path, mo
     assert rows["hit rate of these reads"].split() == ["100.0", "%", "603", "of", "603"]
     assert all(" us" in text for name, text in rows.items() if "rate" not in name)
     np.testing.assert_array_equal(np.load(tmp_path / "npy" / "s1.npy"), values[1])
+
+
+def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None:
+    for module in ("av", "cv2"):
+        code = f"import sys; sys.modules[{module!r}] = None; from featurestore.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, "demo", "made"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == (
+            "Error: the demo dataset is made with av and opencv, which are not installed: "
+            "pip install 'featurestore[encoders]'"
+        )
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "made").exists()

@@ -34,11 +34,16 @@ import pytest
 from featurestore import encoders
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 BLOCK = re.compile(
     r"^<!-- run: (?P<hidden>.+?) -->$|^```(?P<info>[a-z]+[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+
+
+def name_of(path: Path) -> str:
+    """From the top of the project on: there are several README.md."""
+    return path.relative_to(ROOT).as_posix()
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Page:
                 continue
             file = next((option[5:] for option in block.options if option.startswith("file=")), None)
             if file is not None:
-                Path(file).write_text(block.body)
+                Path(file).write_text(block.body, encoding="utf-8")
             elif block.language == "hidden":
                 self.shell(block.line, block.body, None)
             elif block.language == "console":
@@ -153,25 +158,44 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_the_blocks_of_a_page_do_what_it_says(path: Path, empty_folder: Path) -> None:
-    Page(path).run(path.read_text())
+    Page(path).run(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", path.read_text()):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def entry_of(path: Path) -> Path:
+    """The page that must link this one: the README of its folder, else that of the project."""
+    entry = path.parent / "README.md"
+    return entry if entry.exists() and entry != path else ROOT / "README.md"
+
+
+def is_linked(path: Path, entry: Path, text: str) -> bool:
+    """Whether `text`, that of the page `entry`, has a link to `path`."""
+    return f"]({path.relative_to(entry.parent).as_posix()})" in text
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path != ROOT / "README.md"], ids=name_of)
 def test_every_page_can_be_found_from_the_readme(path: Path) -> None:
-    if path.name != "README.md":
-        assert f"docs/{path.name}" in (ROOT / "README.md").read_text()
+    entry = entry_of(path)
+    assert is_linked(path, entry, entry.read_text(encoding="utf-8")), f"{name_of(entry)} does not link {name_of(path)}"
+
+
+def test_a_page_that_is_only_named_cannot_be_found() -> None:
+    page = ROOT / "docs" / "examples" / "README.md"
+    assert entry_of(page) == ROOT / "README.md"
+    assert entry_of(page.with_name("other.md")) == page
+    assert is_linked(page, ROOT / "README.md", "see [examples](docs/examples/README.md)")
+    assert not is_linked(page, ROOT / "README.md", "see docs/examples/README.md")
 
 
 def test_the_way_from_npy_and_back_is_shown_to_the_letter() -> None:
-    found = list(blocks((ROOT / "docs" / "coming_from_npy.md").read_text()))
+    found = list(blocks((ROOT / "docs" / "coming_from_npy.md").read_text(encoding="utf-8")))
     exact = "".join(block.body for block in found if block.language == "console" and "exact" in block.options)
     assert re.findall(r"^\$ (?:fstore (?:import|verify|export)|diff) ", exact, re.MULTILINE) == [
         "$ fstore import ", "$ fstore verify ", "$ fstore export ", "$ diff ", "$ fstore import ",
@@ -181,17 +205,19 @@ def test_the_way_from_npy_and_back_is_shown_to_the_letter() -> None:
 def messages() -> Iterator[str]:
     """Every text in our code, with \\0 where a value is put in; adjacent pieces are one text."""
     for path in [*(ROOT / "featurestore").rglob("*.py"), *(ROOT / "affect_infer").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
-    yield (ROOT / "scripts" / "setup.sh").read_text()
+    yield (ROOT / "scripts" / "setup.sh").read_text(encoding="utf-8")
 
 
 def test_troubleshooting_quotes_messages_that_exist() -> None:
     known = list(messages())
-    quoted = re.findall(r"^### `(.+)`$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    quoted = re.findall(
+        r"^### `(.+)`$", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(quoted) > 20
     patterns = {text: re.compile(".*?".join(map(re.escape, text.split("..."))), re.DOTALL) for text in quoted}
     assert [text for text, pattern in patterns.items() if not any(map(pattern.search, known))] == []
@@ -225,3 +251,17 @@ def test_a_page_that_tells_the_truth_passes(empty_folder: Path) -> None:
         "```sh\nexit 1\n```\n```python norun\n1 / 0\n```\n"
     )
     assert Page(Path("page.md")).run(text) == 6
+
+
+def test_what_was_renamed_is_there_under_its_new_name_only() -> None:
+    page = (ROOT / "docs" / "decisions" / "renamed.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `((?:featurestore|affect_infer|tests)[a-z_./]+)` \| `([a-z_./]+)` \|$", page, re.MULTILINE)
+
+    def there(name: str) -> bool:
+        path = ROOT / (name if name.endswith(".py") else name.replace(".", "/"))
+        return path.exists() or path.with_suffix(".py").exists()
+
+    assert len(rows) > 100
+    assert [new for _, new in rows if not there(new)] == []
+    packages = {"affect_infer.model", "affect_infer.run", "affect_infer.checkpoint"}  # folders, and a door, of today
+    assert [old for old, _ in rows if there(old) and old not in packages] == []

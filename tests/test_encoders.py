@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints_made import MAKERS
+from checkpoint_factories import MAKERS
+from comparisons import assert_same
 
 from featurestore import Recipe
 from featurestore.encoders import ENCODERS, Encoder, load_encoder, weights_identity
 from featurestore.errors import ConfigError, ValuesError, WeightsNotFoundError
+from featurestore.quality.compare import bound
 
 # Each encoder, with the dim of its tiny checkpoint and of the published model.
 DIMS = {
@@ -77,7 +80,8 @@ def test_the_same_input_twice_is_equal(encoder: Encoder) -> None:
 
 def test_two_loads_of_the_same_weights_are_equal(encoder: Encoder, name: str, checkpoints: dict[str, Path]) -> None:
     again = load_encoder(name, str(checkpoints[name]), device="cpu")
-    np.testing.assert_array_equal(encoder.encode(batch_for(encoder)), again.encode(batch_for(encoder)))
+    # The weights lie elsewhere in memory, for which some processors take other kernels.
+    assert_same(encoder.encode(batch_for(encoder)), again.encode(batch_for(encoder)), bound(encoder.config()))
 
 
 def test_a_batch_of_one_equals_its_row_of_a_batch(name: str, checkpoints: dict[str, Path]) -> None:
@@ -87,7 +91,7 @@ def test_a_batch_of_one_equals_its_row_of_a_batch(name: str, checkpoints: dict[s
         batch[:] = batch[0]
     together = encoder.encode(batch)
     for i in range(len(batch)):
-        np.testing.assert_allclose(encoder.encode(batch[i : i + 1]), together[i : i + 1], rtol=1e-5, atol=1e-6)
+        assert_same(encoder.encode(batch[i : i + 1]), together[i : i + 1], bound(encoder.config()))
 
 
 def test_an_empty_batch_gives_no_rows(encoder: Encoder) -> None:
@@ -118,7 +122,7 @@ def test_what_is_published_is_described_without_weights(name: str) -> None:
         assert encoder.size == (224, 224)
     with pytest.raises(WeightsNotFoundError, match=rf"{name}.*not on this machine.*hf download \S+/\S+ config.json"):
         weights_identity(encoder)
-    with pytest.raises(WeightsNotFoundError, match="recipe="):
+    with pytest.raises(WeightsNotFoundError, match="fingerprint="):
         encoder.encode(batch_for(encoder))
 
 
@@ -132,7 +136,12 @@ def test_half_precision_is_another_config_and_nearly_the_same_features(name: str
         rough = load_encoder(name, str(checkpoints[name]), "cpu", compute_dtype=dtype)
         assert rough.config() == {**exact.config(), "compute_dtype": dtype}
         assert weights_identity(rough) == weights_identity(exact)
-        features, wanted = rough.encode(batch_for(exact)), exact.encode(batch_for(exact))
+        try:
+            features, wanted = rough.encode(batch_for(exact)), exact.encode(batch_for(exact))
+        except RuntimeError as refused:  # torch with the kernels of another processor than this one, which has AMX
+            if "pack_vnni2 is only supported" not in str(refused) or "ATEN_CPU_CAPABILITY" not in os.environ:
+                raise
+            continue
         assert features.dtype == np.float32
         error = np.abs(features - wanted).max() / np.abs(wanted).max()
         assert 0 < error < 0.05
@@ -147,7 +156,7 @@ def test_float32_means_float32_whatever_torch_was_told(encoder: Encoder, name: s
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")  # bfloat16 where the processor has it
     try:
-        np.testing.assert_array_equal(encoder.encode(batch), wanted)
+        assert_same(encoder.encode(batch), wanted, bound(encoder.config()))
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
@@ -163,7 +172,7 @@ def test_threads_share_one_network(name: str, checkpoints: dict[str, Path]) -> N
         results = list(pool.map(encoder.encode, [batch] * 4))
     assert len(networks) == 1
     for result in results:
-        np.testing.assert_allclose(result, results[0], rtol=1e-5, atol=1e-6)
+        assert_same(result, results[0], bound(encoder.config()))
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])

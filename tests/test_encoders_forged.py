@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from featurestore.encoders import load_encoder, weights_identity
-from featurestore.encoders.likeness import require_like
+from featurestore.encoders.config_validation import validate_config
 from featurestore.encoders.tensors import digest, read_tensors
 from featurestore.errors import ConfigError, InputError
 
@@ -137,7 +137,7 @@ def test_a_config_of_other_types_is_refused_with_its_folder_or_taken(tmp_path: P
 
 def test_what_is_like_the_known_description_passes() -> None:
     known = {"size": 224, "mean": [0.5, 0.5, 0.5], "crop": None, "act": "gelu", "ratio": 4.0, "conv": [8, 8]}
-    require_like({**known, "size": [224, 112], "ratio": 4, "conv": [8], "more": object()}, known, "folder")
+    validate_config({**known, "size": [224, 112], "ratio": 4, "conv": [8], "more": object()}, known, "folder")
     for name, value in (("size", 0), ("size", [1, 2, 3]), ("mean", [1]), ("act", 3), ("ratio", "4"), ("conv", [1.5])):
         with pytest.raises(ConfigError, match=f"config files in folder: {name} is"):
-            require_like({**known, name: value}, known, "folder")
+            validate_config({**known, name: value}, known, "folder")

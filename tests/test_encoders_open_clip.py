@@ -6,30 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from checkpoints_made import in_hub_cache
+from checkpoint_factories import TOWERS, in_hub_cache, make_tower
+from comparisons import assert_same
 from PIL import Image
 from safetensors.torch import save_file
 
 from featurestore.encoders import load_encoder, weights_identity, weights_origin
 from featurestore.encoders.architecture import architectures, only_tower, read_architecture
 from featurestore.errors import WeightsNotFoundError
-
-TEXT = {"context_length": 77, "vocab_size": 100, "width": 64, "heads": 1, "layers": 1}
-# One of each kind of tower that open_clip builds, as small as it goes.
-TOWERS: dict[str, dict[str, Any]] = {
-    "vit": {"image_size": 64, "patch_size": 16, "layers": 2, "width": 64, "head_width": 32, "pool_type": "avg"},
-    "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8},
-    "coca": {"image_size": 64, "patch_size": 16, "layers": 1, "width": 64, "attentional_pool": True,
-             "attn_pooler_heads": 2, "output_tokens": True},
-    "timm": {"image_size": 160, "timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear"},
-    "rotary": {"image_size": 224, "timm_model_name": "eva02_tiny_patch14_224", "timm_pool": "token",
-               "timm_proj": "linear"},
-}  # fmt: skip
+from featurestore.quality.compare import bound
 
 
 @pytest.mark.parametrize("kind", TOWERS)
@@ -37,18 +26,7 @@ def test_every_kind_of_tower_equals_open_clip(kind: str, tmp_path: Path) -> None
     """Also towers with buffers that no file holds (rotary embeddings), and of sizes other than 224."""
     import open_clip
 
-    architecture = {"embed_dim": 24, "vision_cfg": TOWERS[kind], "text_cfg": TEXT}
-    prepare = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "resize_mode": "squash"}
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": architecture, "preprocess_cfg": prepare}))
-    torch.manual_seed(0)
-    made = open_clip.CustomTextCLIP(**json.loads(json.dumps(architecture)))
-    with torch.no_grad():
-        for name, value in made.state_dict().items():
-            if name.endswith(("running_mean", "running_var")):
-                value.uniform_(0.5, 1.5)
-            elif name.endswith("num_batches_tracked"):
-                value.fill_(7)
-    save_file({name: value.contiguous() for name, value in made.state_dict().items()}, tmp_path / "model.safetensors")
+    make_tower(kind, tmp_path)
     encoder = load_encoder("RN50.none", tmp_path, "cpu")
     side = TOWERS[kind]["image_size"]
     assert (encoder.dim, encoder.size) == (24, (side, side))
@@ -57,8 +35,8 @@ def test_every_kind_of_tower_equals_open_clip(kind: str, tmp_path: Path) -> None
     with torch.no_grad():
         theirs = model.eval().visual(torch.stack([transform(Image.fromarray(image)) for image in images]))
     theirs = theirs[0] if isinstance(theirs, tuple) else theirs
-    np.testing.assert_array_equal(encoder.encode(images), theirs.numpy())
-    assert encoder.network.state_dict().keys() == made.visual.state_dict().keys()  # type: ignore[attr-defined]
+    assert_same(encoder.encode(images), theirs.numpy(), bound(encoder.config()))
+    assert encoder.network.state_dict().keys() == model.visual.state_dict().keys()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +90,7 @@ def test_a_tag_is_found_in_the_hub_cache(tmp_path: Path, monkeypatch: pytest.Mon
     )
     snapshot = in_hub_cache(tmp_path / "made", tmp_path / "hub", "timm/PE-Core-T-16-384")
     encoder = load_encoder(name, device="cpu")
-    np.testing.assert_array_equal(encoder.encode(images), wanted)
+    assert_same(encoder.encode(images), wanted, bound(encoder.config()))
     assert weights_origin(encoder)["path"] == str(snapshot / "open_clip_model.safetensors")
     assert encoder.config() == drawn.config()
 

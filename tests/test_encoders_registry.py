@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints_made import REVISION, in_hub_cache
+from checkpoint_factories import REVISION, in_hub_cache
 
-from featurestore import encoders
+from featurestore import Extractor, FeatureKey, Sample, encoders
 from featurestore.encoders import (
     ENCODERS,
     encoder_names,
@@ -53,6 +53,13 @@ class InAnyDtype(MeanColour):
     def __init__(self, weights: str | None, device: str | None, compute_dtype: str = "float32") -> None:
         super().__init__(weights, device)
         self.compute_dtype = compute_dtype
+
+
+NotAClass = "a text"
+
+
+class TakesNothing:
+    pass
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +114,109 @@ def test_a_target_is_module_and_class(target: str) -> None:
         register_encoder("MINE", target)
 
 
+class Outer:
+    class Inner(MeanColour):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        (MeanColour, f"must be 'module:Class', as text: '{__name__}:MeanColour'"),
+        (Outer.Inner, "move Outer.Inner to the top level of a module, and name it as text, 'my_module:Inner'"),
+        (MeanColour(None, None), "must be 'module:Class'"),
+        (None, "must be 'module:Class'"),
+        (3, "must be 'module:Class'"),
+    ],
+)
+def test_a_class_in_the_place_of_its_name_is_told_how_it_is_written(target: Any, hint: str) -> None:
+    with pytest.raises(InvalidNameError) as caught:
+        register_encoder("MINE", target)
+    assert hint in str(caught.value)
+    assert "MINE" not in encoder_names()
+
+
+@pytest.mark.parametrize("name", ["", "A/B", "mean colour", "ä", "..", 3, None])
+def test_a_name_that_no_key_can_have_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidNameError, match=r"encoder .* must be 1 to 80 characters"):
+        register_encoder(name, "mine:Mine")
+
+
+BREACHES: dict[str, tuple[dict[str, Any], str]] = {
+    "no modality": ({"modality": None}, "`modality` is None, which must be frame, audio or au"),
+    "unknown modality": ({"modality": "face"}, "`modality` is 'face', which must be frame, audio or au"),
+    "no version": ({"version": ...}, "it has no `version`, which must be a whole number"),
+    "a version of text": ({"version": "1.0"}, "`version` is '1.0', which must be a whole number"),
+    "a version that is a truth": ({"version": True}, "`version` is True, which must be a whole number"),
+    "no dim": ({"dim": 0}, "`dim` is 0, which must be a whole number above 0"),
+    "a dim of numpy": ({"dim": np.float64(3)}, "`dim` is np.float64(3.0), which must be a whole number above 0"),
+    "no size": ({"size": ...}, "it has no `size`, which must be (height, width) in pixels"),
+    "one number for a size": ({"size": 8}, "`size` is 8, which must be (height, width) in pixels"),
+    "a size of nothing": ({"size": (8, 0)}, "`size` is (8, 0), which must be (height, width) in pixels"),
+    "a config that is no JSON": ({"config": lambda self: {"a": {1}}}, "config() is not JSON: Object of type set"),
+    "a config with NaN": ({"config": lambda self: {"a": np.nan}}, "config() is not JSON: Out of range float"),
+    "a config that is a list": ({"config": lambda self: [1]}, "config() is [1], not a dict"),
+    "no config": ({"config": {"a": 1}}, "`config` is {'a': 1}, which must be a method"),
+    "no encode": ({"encode": ...}, "it has no `encode`, which must be a method"),
+}
+
+
+def breaching(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> Extractor:
+    """An extractor with an encoder that is `MeanColour` but for some parts; `...` is none."""
+    parts = {name: value for name, value in vars(MeanColour).items() if not name.startswith("__")} | changes
+    own = type("Own", (), {name: value for name, value in parts.items() if value is not ...})
+    own.__init__ = MeanColour.__init__  # type: ignore[misc]
+    monkeypatch.setattr(sys.modules[__name__], "Own", own, raising=False)
+    register_encoder("OWN", f"{__name__}:Own")
+    return Extractor({"d": {"a": Sample("a", video=Path("nowhere.mp4"))}})
+
+
+@pytest.mark.parametrize("kind", BREACHES)
+def test_an_encoder_that_breaks_the_protocol_is_told_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes, message = BREACHES[kind]
+    with pytest.raises(ConfigError) as caught:
+        breaching(monkeypatch, changes).recipe(FeatureKey.parse("d/frame/OWN/uniform/2"))
+    assert str(caught.value).startswith(f"encoder 'OWN' ({__name__}:Own): {message}")
+    assert str(caught.value).endswith("see docs/add_an_encoder.md")
+
+
+WRONG_FORMS: dict[str, tuple[Any, str]] = {
+    "another dim": (lambda self, batch: np.zeros((len(batch), 2), np.float32), "made (2, 2) float32, not (2, 3)"),
+    "a mean over rows": (lambda self, batch: np.zeros((1, 3), np.float32), "made (1, 3) float32, not (2, 3)"),
+    "float64": (lambda self, batch: np.zeros((len(batch), 3)), "made (2, 3) float64, not (2, 3) float16 or float32"),
+    "a list": (lambda self, batch: [[0.0] * 3] * len(batch), "made list , not (2, 3)"),
+    "nothing": (lambda self, batch: None, "made NoneType , not (2, 3)"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_FORMS)
+def test_a_wrong_dim_is_told_before_anything_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, message = WRONG_FORMS[kind]
+    with breaching(monkeypatch, {"encode": encode}) as compute:
+        with pytest.raises(ConfigError) as caught:
+            list(compute(FeatureKey.parse("d/frame/OWN/uniform/2"), ["a"]))
+        assert compute._pool is None
+    assert str(caught.value).startswith(f"encoder 'OWN' ({__name__}:Own): encode() of 2 inputs {message}")
+
+
+def test_what_is_made_up_to_try_an_encoder_may_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise has no face in it; what of a sample is refused is that sample's failure."""
+
+    def picky(self: Any, batch: Any) -> Any:
+        raise RuntimeError("no face in it")
+
+    with breaching(monkeypatch, {"encode": picky}) as compute:
+        ((id, failure),) = compute(FeatureKey.parse("d/frame/OWN/uniform/2"), ["a"])
+    assert (id, failure.reason) == ("a", "media")
+
+
+@pytest.mark.parametrize("target", ["NotAClass", "TakesNothing"])
+def test_what_cannot_be_called_as_a_class_is_refused(target: str) -> None:
+    register_encoder("MINE", f"{__name__}:{target}")
+    with pytest.raises(ConfigError, match=r"'MINE' is .* must be a class that is called as Class\(weights, device\)"):
+        load_encoder("MINE")
+
+
 def test_the_public_view_cannot_be_written() -> None:
     assert ENCODERS["CLIP_VIT_LARGE"] == "featurestore.encoders.clip:ClipVitLarge"
     with pytest.raises(TypeError):
@@ -120,7 +230,8 @@ def test_the_public_view_cannot_be_written() -> None:
         ("HUBERT", "did you mean 'HUBERT_LARGE'"),
         ("ViT-B32.none", "did you mean 'ViT-B-32.none'"),
         ("vit-s-32.none", "did you mean 'ViT-S-32.none'"),
-        ("xyz", "no encoder is called 'xyz'; Known: CLIP_TEXT, CLIP_VIT_LARGE, "),
+        ("xyz", "no encoder is called 'xyz'; Known: "),
+        ("xyz", "CLIP_TEXT, CLIP_VIT_LARGE, "),  # among those that other files may have registered
         ("", "no encoder is called ''; Known"),
         ("ViT-B-32.", "ARCH.TAG"),
         ("CLIP_VIT_LARGE.HUBERT_LARGE", "Known: "),

@@ -58,9 +58,7 @@ def test_every_error_says_what_it_is(name: str) -> None:
         (errors.StoreError, OSError),
     ],
 )
-def test_errors_are_caught_by_the_builtin_that_callers_expect(
-    error: type[Exception], builtin: type[Exception]
-) -> None:
+def test_errors_are_caught_by_the_builtin_that_callers_expect(error: type[Exception], builtin: type[Exception]) -> None:
     with pytest.raises(builtin, match="what to do next"):
         raise error("what to do next")
 
@@ -88,3 +86,31 @@ def test_sample_errors_have_distinct_reasons_and_only_a_timeout_may_be_tried_aga
     reasons = [cls.reason for cls in family]
     assert len(set(reasons)) == len(reasons)
     assert [cls for cls in family if not cls.deterministic] == [errors.MediaTimeoutError]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "near"),
+    [
+        ("mer2032", ["mer2024", "mer2023"], ["mer2023"]),  # two digits changed places
+        ("mer-2023", ["mer2024", "mer2023"], ["mer2023"]),
+        ("mer223", ["mer2024", "mer2023"], ["mer2023"]),  # a digit lost, and one doubled
+        ("mer20233", ["mer2024", "mer2023"], ["mer2023"]),
+        ("mer2026", ["mer2024", "mer2023"], []),  # another year is another corpus
+        ("mer2026-track1", ["mer2024", "mer2025ov"], []),
+        ("mer", ["mer2024", "mer2023"], []),  # and none is no year
+        ("simsv3", ["sims", "simsv2"], []),
+        ("sims2", ["sims", "simsv2"], ["simsv2"]),
+        ("ViT-L-16", ["ViT-L-14", "ViT-B-16"], ["ViT-B-16"]),
+        ("ViT-B-23", ["ViT-B-16", "ViT-B-32"], ["ViT-B-32"]),
+        ("ViT-B32", ["ViT-B-16", "ViT-B-32"], ["ViT-B-32"]),
+        ("laion2b", ["laion2b_e16", "laion400m_e31"], ["laion2b_e16"]),
+        ("a/frame/X/uniform/16", ["a/frame/X/uniform/8", "a/frame/X/uniform/6"], []),
+        ("a/frame/X/unifrom/8", ["a/frame/X/uniform/8", "a/frame/X/uniform/6"], ["a/frame/X/uniform/8"]),
+        ("sample_0000012", ["sample_00000012", "sample_00000013"], ["sample_00000012"]),
+        ("sample_00000012", ["sample_00000011", "sample_00000013"], []),
+        ("frame_n_frame", ["frame_n_frms", "frame_sampling"], ["frame_n_frms"]),
+    ],
+)
+def test_another_number_is_no_misspelling(name: str, known: list[str], near: list[str]) -> None:
+    assert errors.near_names(name, known) == near
+    assert errors.did_you_mean(name, known, "no") == (f"did you mean {near[0]!r}?" if near else "no")

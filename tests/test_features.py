@@ -15,9 +15,9 @@ from featurestore import Failure, Features, Recipe
 
 def test_features_show_their_shape_and_not_their_numbers() -> None:
     features = Features(np.zeros((8, 768), np.float16))
-    assert repr(features) == "Features((8, 768) float16, recipe=None, answer=None)"
-    features = Features(np.zeros((1, 2), np.float32), recipe=Recipe({"weights": "bar"}), answer="disk")
-    assert repr(features) == "Features((1, 2) float32, recipe='9756228ba4896123', answer='disk')"
+    assert repr(features) == "Features((8, 768) float16, recipe=None, served_from=None)"
+    features = Features(np.zeros((1, 2), np.float32), recipe=Recipe({"weights": "bar"}), served_from="disk")
+    assert repr(features) == "Features((1, 2) float32, recipe='9756228ba4896123', served_from='disk')"
 
 
 def test_what_a_compute_does_not_know_is_none() -> None:
@@ -42,7 +42,7 @@ def test_features_and_failures_can_be_sent_to_another_process() -> None:
     features = Features(np.ones((2, 3), np.float32), np.arange(2), np.arange(2.0), {"a": 1}, Recipe({"x": 1}), "disk")
     again = pickle.loads(pickle.dumps(features))
     np.testing.assert_array_equal(again.values, features.values)
-    assert (again.provenance, again.recipe, again.answer) == ({"a": 1}, Recipe({"x": 1}), "disk")
+    assert (again.provenance, again.recipe, again.served_from) == ({"a": 1}, Recipe({"x": 1}), "disk")
     failure = Failure("media", "x", sources=({"path": "a"},))
     assert pickle.loads(pickle.dumps(failure)) == failure
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keeping import KEY, RECIPE, batch, fill, header_of, recipe_dir, segment_dirs, values_of
+from store_factories import KEY, RECIPE, batch, fill, header_of, recipe_dir, segment_dirs, values_of
 
 from featurestore import FeatureStore
-from featurestore import reader as room
+from featurestore.compute.extraction import verdicts
 from featurestore.errors import FeatureStoreError, UnknownRecipeError, ValuesError
-from featurestore.extract import stale_ids
-from featurestore.reader import RECORD, SEAL_SIZE, crc32c, open_key, open_segment, seal_of
-from featurestore.samples import Sample
+from featurestore.sample import Sample
+from featurestore.storage import reader as room
+from featurestore.storage.reader import RECORD, SEAL_SIZE, crc32c, open_key, open_segment, seal_of
 
 IDS = ["a", "b", "c"]
 
@@ -121,7 +121,7 @@ def test_rows_that_claim_more_than_a_row_may_have_are_a_damaged_segment(tmp_path
 
 
 def test_rows_that_no_reader_would_take_are_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featurestore.shelf.ROW_BYTES", 95)
+    monkeypatch.setattr("featurestore.storage.rows.ROW_BYTES", 95)
     with pytest.raises(ValuesError, match="'a': values are 96 bytes, and a sample may have 95"):
         FeatureStore(tmp_path).put_many(KEY, ["a"], batch(["a"]), recipe=RECIPE)
 
@@ -144,9 +144,9 @@ def test_a_pipe_or_a_device_in_the_place_of_a_file_is_not_waited_for(tmp_path: P
         store = FeatureStore(tmp_path)
         assert store.ids(KEY) == (IDS if name == "replaces" else [])
     if name == "replaces":
-        from featurestore.verify import verify
+        from featurestore.quality import check_store
 
-        found = verify(tmp_path, full=True).findings
+        found = check_store(tmp_path, full=True).findings
         assert any("`replaces` cannot be read" in finding.what for finding in found)
 
 
@@ -185,11 +185,11 @@ def test_many_damaged_lines_are_found_in_one_go(
 
 def test_a_damaged_line_does_not_end_an_extraction(tmp_path: Path, segment: Path) -> None:
     write_rows(segment, [b"\n", *lines_of(segment)[1:]])
-    shelf = FeatureStore(tmp_path).shelf(KEY)
-    assert shelf is not None
+    feature_set = FeatureStore(tmp_path).feature_set(KEY)
+    assert feature_set is not None
     samples = {id: Sample(id) for id in IDS}
-    assert list(stale_ids(shelf, samples, set(IDS))) == []
-    assert [id in shelf.reader for id in IDS] == [False, True, True]
+    assert verdicts(feature_set, samples, set(IDS)) == {"b": "unrecorded", "c": "unrecorded"}
+    assert [id in feature_set.reader for id in IDS] == [False, True, True]
 
 
 def test_a_recipe_that_is_nested_too_deeply_is_told(tmp_path: Path, segment: Path) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_made import files
+from cli_factories import files
 from click.testing import CliRunner
-from keeping import ALL, KEY, RECIPE, batch, flip, header_of, reseal, segment_dirs, values_of
+from store_factories import ALL, KEY, RECIPE, batch, flip, header_of, reseal, segment_dirs, values_of
 
 from featurestore import FeatureKey, FeatureStore
 from featurestore.cli import fstore, inventory
 from featurestore.errors import FailedSampleError
-from featurestore.reader import FORMAT, Reader
+from featurestore.storage.reader import FORMAT, Reader
 
 GOLDEN = Path(__file__).parent / "golden" / "format1"
 EXPECTED: list[dict[str, Any]] = json.loads((GOLDEN / "expected.json").read_bytes())
@@ -79,14 +79,15 @@ def test_the_golden_store_holds_what_a_store_can_hold() -> None:
 def test_every_row_of_the_golden_store_is_read_bit_for_bit(key: str, recipe: str, memory_bytes: int) -> None:
     store = FeatureStore(GOLDEN / "store", memory_bytes=memory_bytes, read_only=True)
     rows = rows_expected(key, recipe)
-    assert store.ids(key, recipe=recipe) == sorted(rows)
+    assert store.ids(key, fingerprint=recipe) == sorted(rows)
     for _ in range(2):
-        many = store.get_many(key, list(rows), recipe=recipe)
+        read = store.get_ragged if key.endswith("/all") else store.get_many
+        many = read(key, list(rows), fingerprint=recipe)
         for found, (id, row) in zip(many, rows.items(), strict=True):
-            features = store.get_features(key, id, recipe=recipe)
+            features = store.get_features(key, id, fingerprint=recipe)
             frames, seconds = features.frame_indices, features.timestamps_s
             assert same(found, row)
-            assert same(store.get(key, id, recipe=recipe), row)
+            assert same(store.get(key, id, fingerprint=recipe), row)
             assert same(features.values, row)
             assert (frames if frames is None else frames.tolist()) == row["frame_indices"]
             assert (seconds if seconds is None else seconds.tolist()) == row["timestamps_s"]
@@ -118,21 +119,21 @@ def test_the_golden_store_can_be_written_on(golden: Path) -> None:
         new = np.ones_like(np.array(rows[first]["values"], rows[first]["dtype"]))
         store.put_many(key, ["new"], [new], recipe=stored)
         store.put_many(key, [first], [new], recipe=stored, overwrite=True)
-        store.compact(key, recipe=recipe)
-        shelf = store.shelf(key, recipe=recipe)
-        assert shelf is not None
-        shelf.gc(0)
+        store.compact(key, fingerprint=recipe)
+        feature_set = store.feature_set(key, fingerprint=recipe)
+        assert feature_set is not None
+        feature_set.gc(0)
         again = FeatureStore(golden)
-        assert again.ids(key, recipe=recipe) == sorted([*rows, "new"])
+        assert again.ids(key, fingerprint=recipe) == sorted([*rows, "new"])
         for id, row in rows.items():
-            found = again.get(key, id, recipe=recipe)
+            found = again.get(key, id, fingerprint=recipe)
             assert np.array_equal(found, new) if id == first else same(found, row)
 
 
 def test_the_golden_store_is_sound(golden: Path) -> None:
-    from featurestore.verify import verify
+    from featurestore.quality import check_store
 
-    report = verify(golden, full=True)
+    report = check_store(golden, full=True)
     assert [finding for finding in report.findings if finding.kind not in ("coverage", "content")] == []
 
 

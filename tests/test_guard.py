@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from featurestore import Extractor, FeatureKey, FeatureStore, Sample, encoders, register_encoder
-from featurestore.extract import extract
+from featurestore.compute.extraction import extract
 
 pytestmark = pytest.mark.serial
 KEY = FeatureKey("guard", "frame", "CLIP_VIT_LARGE", "uniform", 8)

@@ -93,12 +93,14 @@ from featurestore import Extractor, FeatureKey, FeatureStore, Sample
 key = FeatureKey.parse({KEY!r})
 compute = Extractor({{"mer2023": {{"a": Sample("a")}}}}, weights={{"CLIP_VIT_LARGE": "random:0"}})
 store = FeatureStore(sys.argv[1], compute=compute)
-assert store.get(key, "a", recipe=next(iter(store.recipes(key)))).shape == (8, 4)
+assert store.get(key, "a", fingerprint=next(iter(store.recipes(key)))).shape == (8, 4)
 """
     assert not loaded_by(code, str(stored)) & {"torch", "open_clip", "transformers", "zarr", "av", "cv2"}
 
 
 @pytest.mark.serial
-def test_importing_the_package_takes_less_than_50_ms(cpu_seconds: Callable[..., float]) -> None:
+def test_importing_the_package_costs_next_to_nothing(cpu_seconds: Callable[..., float]) -> None:
+    """Next to a library of which it has no part, over a Python that does nothing: a ratio holds on any processor."""
     bare = cpu_seconds(sys.executable, "-c", "")
-    assert cpu_seconds(sys.executable, "-c", "import featurestore") - bare < 0.05
+    library = cpu_seconds(sys.executable, "-c", "import zarr") - bare
+    assert cpu_seconds(sys.executable, "-c", "import featurestore") - bare < 0.12 * library

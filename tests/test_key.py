@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Literal, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,15 @@ def test_parse_is_the_inverse_of_str(key: FeatureKey) -> None:
     assert hash(again) == hash(key)
     assert type(again.n_frames) is type(key.n_frames)
     assert pickle.loads(pickle.dumps(key)) == key
+
+
+def test_the_types_say_what_a_part_may_be() -> None:
+    hints = get_type_hints(FeatureKey)
+    assert hints["modality"] == Literal["frame", "face", "audio", "au", "multi"]
+    assert hints["n_frames"] == int | Literal["all"]
+    for text in ("mer2023/video/X/uniform/8", "mer2023/frame/X/uniform/any"):  # checked, whatever the types say
+        with pytest.raises(InvalidKeyError):
+            FeatureKey.parse(text)
 
 
 def test_keys_are_values() -> None:

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from media_made import write_clip
+from media_factories import write_clip
 from numpy.typing import NDArray
 
 from featurestore.errors import MediaError
@@ -151,7 +151,7 @@ def test_a_wav_that_ends_in_its_header_is_refused(keep: int, tmp_path: Path) -> 
 
 
 def test_half_a_flac_or_mp3_is_refused(tmp_path: Path) -> None:
-    for kind, text in (("flac", "cannot be read"), ("mp3", "cut off")):
+    for kind, text in (("flac", "cut off"), ("mp3", "cut off")):
         path = tmp_path / f"a.{kind}"
         soundfile.write(path, noise(60_000).astype(np.float32)[:, 0] / 40_000, 16_000)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -163,7 +163,7 @@ def test_a_wav_whose_writer_could_not_seek_back_is_taken(tmp_path: Path) -> None
     values = noise(40_000)
     data = write_wav(tmp_path / "a.wav", values).read_bytes()
     unknown = struct.pack("<I", 0xFFFFFFFF)
-    extra = b"LIST" + struct.pack("<I", 3) + b"abc\0"
+    extra = b"LIST" + struct.pack("<I", 5) + b"INFOa\0"
     path = tmp_path / "piped.wav"
     path.write_bytes(b"RIFF" + unknown + data[8:36] + extra + b"data" + unknown + data[44:])
     assert np.array_equal(read_audio(path).samples, values[:, 0].astype(np.float32) / 32768)
@@ -264,13 +264,13 @@ def test_sound_that_does_not_fit_into_memory_is_told_and_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_wav(tmp_path / "a.wav", noise(4000), 8000)
-    monkeypatch.setattr("featurestore.media.audio._resample", exhausted)
+    monkeypatch.setattr("featurestore.media.resampling.Mono._resample", exhausted)
     with pytest.raises(MediaError, match=r"a\.wav needs more memory") as caught:
         read_audio(path)
     assert not caught.value.deterministic
 
 
-def exhausted(*_: object) -> None:
+def exhausted(*_: object, **__: object) -> None:
     raise MemoryError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -18,12 +20,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from media_factories import number_of, picture, write_clip
 from media_jobs import call_plainly, die_by, environment, fill_memory, loaded, raise_unsendable, read_nowhere, sleep
-from media_made import number_of, picture, write_clip
+from pebble.pool.process import PoolManager
 
 from featurestore.errors import MediaError, MediaTimeoutError, WorkerPoolError
 from featurestore.media import DecodePool, decode_frames, index_video
 from featurestore.media import pool as pool_module
+from featurestore.media.expiry import PunctualManager
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,6 +52,19 @@ def test_a_result_comes_back_whole(pool: DecodePool, tmp_path: Path) -> None:
     there = pool.submit(decode_frames, index, np.array([3, 19])).result()
     assert np.array_equal(there.pixels, here.pixels)
     assert np.array_equal(there.timestamps_s, here.timestamps_s)
+
+
+def test_a_result_that_nobody_holds_is_gone_at_once(pool: DecodePool) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        answer = pool.submit(np.zeros, 1000)
+        kept = weakref.ref(answer.result())
+        del answer
+        pool.submit(int).result()  # the thread that hands out results has another one now
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_an_error_comes_back_with_its_path(pool: DecodePool, tmp_path: Path) -> None:
@@ -95,6 +112,46 @@ def test_a_native_crash_is_one_failed_job(pool: DecodePool, tmp_path: Path) -> N
     error = failure_of(pool, read_nowhere, tmp_path / "bad.mp4")
     assert isinstance(error, MediaError)
     assert "SIGSEGV" in str(error)
+
+
+@pytest.fixture
+def late_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a busy machine: what workers say is read after their end is seen."""
+    seen = threading.Event()
+    read, judge = PunctualManager.process_next_message, PoolManager.handle_worker_expiration
+
+    def late(self: PunctualManager, timeout: float) -> None:
+        seen.wait(20)
+        read(self, timeout)
+
+    def judged(self: PunctualManager, expiration: tuple[int, int]) -> None:
+        try:
+            judge(self, expiration)
+        finally:
+            seen.set()
+
+    monkeypatch.setattr(PunctualManager, "process_next_message", late)
+    monkeypatch.setattr(PoolManager, "handle_worker_expiration", judged)
+
+
+@pytest.mark.usefixtures("late_messages")
+@pytest.mark.parametrize("busy", [False, True], ids=["alone", "beside another"])
+def test_a_crash_is_one_failed_job_however_late_messages_are_read(busy: bool, tmp_path: Path) -> None:
+    """The one of a process that crashes at once, and not the end of the pool, nor a file that takes too long."""
+    with DecodePool(2, timeout_s=20) as pool:
+        other = pool.submit(sleep, tmp_path / "long.mp4", 4.0) if busy else None
+        error = failure_of(pool, die_by, tmp_path / "bad.mp4", signal.SIGSEGV)
+        assert isinstance(error, MediaError)
+        assert "SIGSEGV" in str(error)
+        assert other is None or other.result(timeout=30) is None
+        assert pool.submit(os.getpid).result(timeout=30)
+
+
+@pytest.mark.usefixtures("late_messages")
+def test_read_too_late_they_would_cost_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PunctualManager, "handle_worker_expiration", PoolManager.handle_worker_expiration)
+    with DecodePool(1, timeout_s=20) as pool:
+        assert isinstance(failure_of(pool, die_by, tmp_path / "bad.mp4", signal.SIGSEGV), WorkerPoolError)
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
@@ -179,13 +236,29 @@ def test_a_pool_whose_idle_worker_was_killed_starts_again(pool: DecodePool) -> N
 
 def test_jobs_that_no_worker_takes_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was stopped takes no job, so no job's time begins."""
-    monkeypatch.setattr(pool_module, "STALL_S", 0.5)
     monkeypatch.setattr(pool_module, "WATCH_S", 0.1)
     with DecodePool(1, timeout_s=0.5) as pool:
         os.kill(pool.submit(os.getpid).result(), signal.SIGSTOP)
-        error = failure_of(pool, sleep, tmp_path / "a.mp4", 0)
+        with monkeypatch.context() as soon:  # not while workers start, which takes a busy machine longer
+            soon.setattr(pool_module, "STALL_S", 0.5)
+            error = failure_of(pool, sleep, tmp_path / "a.mp4", 0)
         assert isinstance(error, WorkerPoolError)
         assert pool.submit(os.getpid).result(timeout=30)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_locks_between_processes_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr("_multiprocessing.SemLock", refuse)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: there if path == "/dev/shm" else access(path, mode))
+    with DecodePool(1) as pool, pytest.raises(WorkerPoolError) as caught:
+        pool.submit(os.getpid)
+    shm = "/dev/shm cannot be written, and locks between processes are made in it: mount a tmpfs there"
+    why = "[Errno 2] No such file or directory" if there else shm
+    assert str(caught.value) == f"decode workers cannot be started: {why}"
 
 
 def in_daemon(answers: Any) -> None:
@@ -276,8 +349,8 @@ pool.submit(sleep, "a", 600).result()
 
 def gone(process: int) -> bool:
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, or before it was read
         return True
 
 

@@ -15,7 +15,8 @@ from featurestore.datasets import resolve_dataset
 from featurestore.datasets.files import MerFactoryFolder
 from featurestore.errors import DescriptionError, SampleError, SamplingError
 from featurestore.merfactory import descriptions_of, peak_of, read_json
-from featurestore.samples import Sample
+from featurestore.sample import Sample
+from featurestore.samplers.peak import emotion_peak
 
 Rows = list[dict[str, str]]
 
@@ -216,6 +217,75 @@ def test_a_table_that_is_wrong_is_refused(kind: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
+def table(folder: Path, *rows: str, header: str = "frame, face_id, timestamp, success, AU01_r, AU12_r") -> Sample:
+    return Sample("a", au_csv=write(folder, "\n".join([header, *rows]) + "\n", "a.csv"))
+
+
+SEVERAL = {
+    "a second face behind": ["1, 0, 0, 1, 1, 1", "1, 1, 0, 1, 4, 4", "2, 0, 0, 1, 3, 1", "2, 1, 0, 1, 1, 1"],
+    "a second face that was lost": ["1, 0, 0, 1, 1, 1", "1, 1, 0, 0, 4, 4", "2, 0, 0, 1, 3, 1"],
+    "one face after the other": ["1, 0, 0, 1, 1, 1", "2, 1, 0, 1, 4, 4"],
+    "a frame twice": ["1, 0, 0, 1, 1, 1", "2, 0, 0, 1, 2, 2", "2, 0, 0, 1, 3, 3"],
+    "two runs": ["1, 0, 0, 1, 1, 1", "2, 0, 0, 1, 2, 2", "1, 0, 0, 1, 1, 1", "2, 0, 0, 1, 2, 2"],
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_a_table_of_several_faces_does_not_say_whose_peak_is_meant(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DescriptionError, match=r"does not say whose peak is meant; run .*FeatureExtraction") as caught:
+        peak_of(table(tmp_path, *SEVERAL[kind]))
+    assert caught.value.deterministic
+    with pytest.raises(DescriptionError):
+        emotion_peak(table(tmp_path, *SEVERAL[kind]), 30, 8)
+
+
+def test_frames_left_out_and_another_face_without_success_are_no_second_face(tmp_path: Path) -> None:
+    peak = peak_of(table(tmp_path, "1, 0, 0, 1, 1, 1", "4, 3, 0, 0, 9, 9", "7, 0, 0, 1, 2, 2", "9, 0, 0, 1, 0, 0"))
+    assert (peak.index, peak.total) == (6, 9)
+
+
+NAN = ["nan", "NaN", "-nan", "-nan(ind)", "nan(snan)", "nan(0x8000)", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#J", "1.#R"]
+
+
+@pytest.mark.parametrize("cell", [*NAN, "inf", "1.#INF"])
+def test_a_row_with_nan_as_any_compiler_prints_it_does_not_count(cell: str, tmp_path: Path) -> None:
+    peak = peak_of(table(tmp_path, "1, 0, 0, 1, 1, 1", f"2, 0, 0, 1, {cell}, 9", f"3, 0, {cell}, 1, 2, 2"))
+    assert (peak.index, peak.total) == (2, 3)
+
+
+@pytest.mark.parametrize("cell", [*NAN, "", "-", "a word"])
+def test_a_row_without_success_is_not_looked_at_further(cell: str, tmp_path: Path) -> None:
+    """Of the case that this stands for, the peak is index 1 of 3."""
+    peak = peak_of(table(tmp_path, "1, 0, 0, 1, 1, 1", "2, 0, 0, 1, 2, 2", f"3, {cell}, {cell}, 0, {cell}, {cell}"))
+    assert (peak.index, peak.total) == (1, 3)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "  \n", "\r\n\r\n"])
+def test_an_empty_line_is_no_sign_of_a_table_cut_off(end: str, tmp_path: Path) -> None:
+    sample = table(tmp_path, "1, 0, 0, 1, 1, 1", "2, 0, 0, 1, 2, 2", end)
+    assert (peak_of(sample).index, peak_of(sample).total) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("2, 0, 0, 1, high, 1", r"line 3: AU01_r is ' high', not a number; run OpenFace again"),
+        ("2, 0, 0, , 1, 1", r"line 3: success is ' ', not a number; run OpenFace again"),
+        ("nan, 0, 0, 1, 1, 1", r"line 3: frame 'nan' is no number from 1 on; run OpenFace again"),
+        ("2, 0, 0, 1, 1", r"line 3: 5 of 6 cells: the table is cut off; run OpenFace again"),
+    ],
+)
+def test_a_message_about_a_cell_says_what_to_do(row: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DescriptionError, match=message):
+        peak_of(table(tmp_path, "1, 0, 0, 1, 1, 1", row))
+
+
+def test_a_table_of_openface_3_is_refused_with_what_to_run(tmp_path: Path) -> None:
+    header = "timestamp\timage_path\tface_id\tface_detection\tlandmarks\temotion\tgaze_yaw\tgaze_pitch\taction_units"
+    with pytest.raises(DescriptionError, match=r"not a table of OpenFace 2 .* run FeatureExtraction of OpenFace 2"):
+        peak_of(table(tmp_path, "x", header=header))
+
+
 # -- JSON ----------------------------------------------------------------------------------------------
 
 WRONG_JSON = {
@@ -347,6 +417,58 @@ def test_descriptions_that_are_wrong_are_refused(kind: str, tmp_path: Path) -> N
     with pytest.raises(DescriptionError, match=text) as caught:
         descriptions_of(Sample("a", au_json=path))
     assert str(path) in str(caught.value)
+
+
+NOTHING = [None, "", " ", "N/A", "n/a", " N/A.\n", "n.a.", "NA", "None", "null", "NaN", "Not available.", "-"]
+FIELDS = ("summary_description", "fine_grained_descriptions", "overall_peak_au_description")
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_n_a_is_the_absence_of_a_description(nothing: str | None, tmp_path: Path) -> None:
+    """In every schema, as the whole text or as that of a frame; CLIP would encode it like any other text."""
+    documents: list[dict[str, Any]] = [{field: nothing} for field in FIELDS]
+    documents += [{field: {"1": nothing, "2": nothing}} for field in FIELDS[:2]]
+    documents.append({"fine_grained_descriptions": {"summary_description": nothing}})
+    documents.append({"coarse_descriptions_at_peak": {"visual_expression": nothing, "video_content": "A person."}})
+    documents.append({"coarse_descriptions_at_peak": nothing, "final_summary": "A person."})
+    for document in documents:
+        with pytest.raises(DescriptionError, match=r"has no descriptions: none of .*run MER-Factory again") as caught:
+            descriptions_of(Sample("a", au_json=write(tmp_path, document)))
+        assert caught.value.deterministic
+        # The next field is asked, as where the first is not there.
+        after = {"coarse_descriptions_at_peak": {"visual_expression": TEXT}}
+        found = descriptions_of(Sample("a", au_json=write(tmp_path, document | after)))
+        assert (found.texts, found.field) == ([TEXT], "coarse_descriptions_at_peak.visual_expression")
+
+
+def test_frames_without_a_description_are_left_out(tmp_path: Path) -> None:
+    texts = {"9": "b", "1": "N/A", "4": "a", "7": None, "12": " "}
+    found = descriptions_of(Sample("a", au_json=write(tmp_path, {"summary_description": texts})))
+    assert (found.texts, found.frames) == (["a", "b"], [4, 9])
+    assert found.note["described_frames"] == [4, 9]
+
+
+@pytest.mark.parametrize(
+    "text", ["Neutral expression at the overall peak frame.", "None of the action units is active.", "Nasal folds"]
+)
+def test_a_text_that_begins_like_one_of_them_is_a_description(text: str, tmp_path: Path) -> None:
+    document = {"overall_peak_au_description": text}
+    assert descriptions_of(Sample("a", au_json=write(tmp_path, document))).texts == [text]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"overall_peak_frame_info": "N/A"},
+        {"overall_peak_frame_info": {"frame_number": "N/A", "timestamp": "N/A"}},
+        {"overall_peak_frame_info": {"frame_number": None}},
+        {"au_info": "N/A"},
+        {"au_info": {"total_frames": 3, "peak_frames": "N/A"}},
+    ],
+)
+def test_n_a_is_the_absence_of_a_peak(document: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SamplingError, match="has no peak"):
+        peak_of(Sample("a", au_json=write(tmp_path, document)))
 
 
 def test_a_sample_without_a_file_is_told_what_to_add() -> None:

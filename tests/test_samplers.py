@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from featurestore import register_sampler
 from featurestore.errors import ConfigError, DescriptionError, InvalidKeyError, SamplingError, UnknownSamplerError
+from featurestore.sample import Sample
 from featurestore.samplers import choose, get_sampler, headtail, peak, sampler_names
 from featurestore.samplers.peak import _filled
-from featurestore.samples import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -532,9 +532,7 @@ def test_names_are_those_of_keys_and_taken_once() -> None:
 
 
 def test_an_unknown_sampler_lists_those_there_are() -> None:
-    with pytest.raises(
-        UnknownSamplerError, match=r"'unifrom' is not known; did you mean .uniform.\? there are "
-    ):
+    with pytest.raises(UnknownSamplerError, match=r"'unifrom' is not known; did you mean .uniform.\? there are "):
         get_sampler("unifrom")
 
 

@@ -18,7 +18,11 @@ case "$*" in
 *--version*) echo Python {version} ;;
 *venv*) mkdir -p .venv/bin && cat > .venv/bin/python <<'END' && chmod +x .venv/bin/python ;;
 #!/bin/sh
-case "$*" in *"pip install"*) echo "$PIP_CONSTRAINT:$*" >> pip.log; exit {pip} ;; esac
+case "$*" in *"pip install"*)
+    mkdir -p .venv/lib/python3.11/site-packages
+    pwd > .venv/lib/python3.11/site-packages/_editable_impl_featurestore.pth
+    echo "$PIP_CONSTRAINT:$*" >> pip.log; exit {pip} ;;
+esac
 END
 esac
 """
@@ -28,7 +32,7 @@ class Checkout:
     """A copy of what setup.sh needs, and a PATH that holds only the tools put there."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.bin = root / "a checkout", root / "bin"
+        self.root, self.bin = root / "a checkout é", root / "bin"
         (self.root / "scripts").mkdir(parents=True)
         self.bin.mkdir()
         shutil.copy(ROOT / "scripts" / "setup.sh", self.root / "scripts")
@@ -92,6 +96,16 @@ def test_another_pin_is_installed_into_the_same_venv(checkout: Checkout, changed
     assert done.returncode == 0
     assert "Making .venv" not in done.stderr
     assert len(checkout.pip_calls) == 2
+
+
+def test_the_checkout_is_found_without_its_name(checkout: Checkout) -> None:
+    """Python 3.11 does not start in the C locale where a list of paths has a letter that is not ASCII."""
+    checkout.python("python3.11", "3.11")
+    checkout.setup()
+    (path,) = checkout.root.glob(".venv/lib/python3.11/site-packages/*.pth")
+    assert (path.parent / path.read_text().strip()).resolve() == checkout.root.resolve()
+    assert path.read_text().isascii()
+    assert checkout.root.name not in path.read_text()
 
 
 def test_a_venv_whose_python_is_gone_is_made_again(checkout: Checkout) -> None:

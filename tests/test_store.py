@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -18,12 +19,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keeping import ALL, DIM, KEY, RECIPE, Making, batch, fill, flip, segment_dirs, values_of
+from store_factories import ALL, DIM, KEY, RECIPE, Making, batch, fill, flip, segment_dirs, values_of
 
-from featurestore import FeatureKey, FeatureStore, MissingFeatureError, Recipe
-from featurestore import reader as reader_room
-from featurestore import shelf as shelf_room
+from featurestore import Failure, FeatureKey, FeatureStore, MissingFeatureError, Recipe
 from featurestore.errors import (
+    AmbiguousRecipeError,
     ConfigError,
     CorruptSegmentError,
     ExistsError,
@@ -33,10 +33,13 @@ from featurestore.errors import (
     RecipeError,
     RecipeMismatchError,
     StoreError,
+    UnknownRecipeError,
     ValuesError,
 )
-from featurestore.memory import MemoryTier
-from featurestore.reader import Reader
+from featurestore.storage import feature_set as feature_set_module
+from featurestore.storage import reader as reader_room
+from featurestore.storage.memory import MemoryTier
+from featurestore.storage.reader import Reader
 
 IDS = ["a", "b", "c", "d"]
 SPAWN = multiprocessing.get_context("spawn")
@@ -79,6 +82,8 @@ def test_a_relative_root_is_that_of_the_moment(tmp_path: Path, monkeypatch: pyte
 def test_an_unknown_memory_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="memory_policy 'oldest' is not one of"):
         FeatureStore(tmp_path, memory_bytes=1000, memory_policy="oldest")
+    with pytest.raises(ConfigError, match="memory_policy 'oldest' is not one of"):
+        FeatureStore(tmp_path, memory_policy="oldest")
 
 
 # -- round trip --------------------------------------------------------------------------------------
@@ -166,7 +171,7 @@ def test_frames_seconds_and_provenance_come_back_with_the_row(tmp_path: Path) ->
 def test_the_answer_says_where_a_row_came_from(tmp_path: Path) -> None:
     fill(tmp_path, ["a"])
     store = FeatureStore(tmp_path, memory_bytes=1000)
-    assert [store.get_features(KEY, "a").answer for _ in range(2)] == ["disk", "memory"]
+    assert [store.get_features(KEY, "a").served_from for _ in range(2)] == ["disk", "memory"]
 
 
 def test_rows_of_several_lengths(tmp_path: Path) -> None:
@@ -185,7 +190,7 @@ def test_rows_of_several_lengths(tmp_path: Path) -> None:
     assert len(segment_dirs(tmp_path, ALL)) == 3  # a segment has one row count
     for reader in (store, FeatureStore(tmp_path, memory_bytes=10**6)):
         for _ in range(2):
-            found = reader.get_many(ALL, ["two", "more", "two"])
+            found = reader.get_ragged(ALL, ["two", "more", "two"])
             assert isinstance(found, list)
             for values, row in zip(found, [rows[2], rows[3], rows[2]], strict=True):
                 np.testing.assert_array_equal(values, row)
@@ -197,10 +202,7 @@ def test_rows_of_several_lengths(tmp_path: Path) -> None:
             assert features.frame_indices is not None
             assert features.frame_indices.tolist() == list(range(n))
             assert features.provenance == {"n": n}
-        with pytest.raises(ValuesError, match="get_many returns a list and takes no `out`"):
-            reader.get_many(ALL, ["one"], np.empty((1, 1, DIM), np.float32))
     assert store.ids(ALL) == sorted(lengths)
-    assert store.get_many(ALL, []) == []
     store.delete(ALL, ["three"])
     store.put_many(ALL, ["one"], [values_of("x", 5)], recipe=RECIPE, overwrite=True)
     store.compact(ALL)
@@ -232,6 +234,7 @@ def test_what_is_no_id_is_refused_by_every_call(tmp_path: Path, id: Any) -> None
         lambda store: store.get(KEY, id),
         lambda store: store.get_features(KEY, id),
         lambda store: store.get_many(KEY, ["a", id]),
+        lambda store: store.get_ragged(KEY, ["a", id]),
         lambda store: store.delete(KEY, [id]),
     ]
     for store in (computing, FeatureStore(tmp_path), FeatureStore(tmp_path, memory_bytes=100)):
@@ -412,9 +415,9 @@ def test_a_put_that_does_not_look_again_is_noticed(tmp_path: Path, monkeypatch: 
         with pytest.raises(ExistsError):
             mine.put_many(KEY, ["b"], batch(["x"]), recipe=RECIPE)
         mine.put_many(KEY, ["c"], batch(["c"]), recipe=RECIPE)
-        shelf = mine.shelf(KEY)
-        assert shelf is not None
-        assert "c" in shelf.reader
+        feature_set = mine.feature_set(KEY)
+        assert feature_set is not None
+        assert "c" in feature_set.reader
 
     check(tmp_path / "right")
     with monkeypatch.context() as patch:
@@ -422,9 +425,121 @@ def test_a_put_that_does_not_look_again_is_noticed(tmp_path: Path, monkeypatch: 
         with pytest.raises(AssertionError):
             check(tmp_path / "without see")
     with monkeypatch.context() as patch:
-        patch.setattr(shelf_room.Shelf, "_look", lambda self, force=False: None)
+        patch.setattr(feature_set_module.FeatureSet, "_look", lambda self, *how, **more: None)
         with pytest.raises(pytest.fail.Exception):
             check(tmp_path / "without look")
+
+
+# -- put, remove, gc ---------------------------------------------------------------------------------
+
+
+def test_put_stores_one_sample_as_put_many_does(tmp_path: Path) -> None:
+    one, many = FeatureStore(tmp_path / "one"), FeatureStore(tmp_path / "many")
+    frames, seconds, note = np.arange(4), np.arange(4) / 10, {"note": {"peak": 2}}
+    made_with = {"device": "here"}
+    assert one.put(
+        KEY,
+        "a",
+        values_of("a"),
+        recipe=RECIPE,
+        frame_indices=frames,
+        timestamps_s=seconds,
+        provenance=note,
+        made_with=made_with,
+    )
+    many.put_many(
+        KEY,
+        ["a"],
+        batch(["a"]),
+        recipe=RECIPE,
+        frame_indices=frames[None],
+        timestamps_s=seconds[None],
+        provenance=[note],
+        made_with=made_with,
+    )
+    found, expected = FeatureStore(one.root).get_features(KEY, "a"), FeatureStore(many.root).get_features(KEY, "a")
+    for name in ("values", "frame_indices", "timestamps_s"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert (found.provenance, found.recipe) == (note, expected.recipe)
+    assert one.info(KEY).made_with[0]["device"] == "here"
+    assert one.put(KEY, "b", values_of("b"), recipe=RECIPE)
+    assert not one.put(KEY, "a", values_of("a"), recipe=RECIPE)  # the same bits
+    with pytest.raises(ExistsError, match="pass overwrite=True"):
+        one.put(KEY, "a", values_of("x"), recipe=RECIPE)
+    assert not one.put(str(KEY), "a", values_of("x"), recipe=RECIPE, overwrite=True)
+    np.testing.assert_array_equal(one.get(KEY, "a"), values_of("x"))
+    with pytest.raises(ValuesError):
+        one.put(KEY, "c", values_of("c", 3), recipe=RECIPE)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 10**6])
+def test_remove_takes_one_feature_set_with_everything_in_it(tmp_path: Path, memory_bytes: int) -> None:
+    store = FeatureStore(tmp_path, memory_bytes=memory_bytes)
+    other = Recipe({"weights": "other"}).fingerprint
+    store.put_many(KEY, ["a", "b"], batch(["a", "b"]), recipe=RECIPE)
+    store.put_many(KEY, ["a"], batch(["x"]), recipe={"weights": "other"})
+    with pytest.raises(AmbiguousRecipeError):
+        store.remove(KEY)
+    feature_set = store.feature_set(KEY, fingerprint=other)
+    assert feature_set is not None
+    feature_set.fail("bad", Failure("media", "an HTML page"))
+    np.testing.assert_array_equal(store.get(KEY, "a", fingerprint=other), values_of("x"))
+    assert store.remove(KEY, fingerprint=other[:6]) is True
+    assert list(store.recipes(KEY)) == [Recipe(RECIPE).fingerprint]
+    assert store.failures(KEY, fingerprint=other) == {}
+    np.testing.assert_array_equal(store.get(KEY, "a"), values_of("a"))  # nothing to choose from any more
+    with pytest.raises(UnknownRecipeError):
+        store.get(KEY, "a", fingerprint=other)
+    assert store.remove(KEY) is True
+    assert store.keys() == []
+    with pytest.raises(MissingFeatureError):
+        store.get(KEY, "a")
+    store.put_many(KEY, ["c"], batch(["c"]), recipe=RECIPE)
+    assert store.ids(KEY) == FeatureStore(tmp_path).ids(KEY) == ["c"]
+
+
+def test_upkeep_of_what_is_not_stored_does_nothing(tmp_path: Path) -> None:
+    for compute in (None, Making()):
+        store = FeatureStore(tmp_path / str(compute is None), compute=compute)
+        assert (store.delete(KEY, ["a"]), store.compact(KEY), store.gc(KEY), store.remove(KEY)) == (0, 0, 0, False)
+        for call in (store.compact, store.gc, store.remove):
+            with pytest.raises(UnknownRecipeError, match="no recipe begins with '0123456789abcdef'"):
+                call(KEY, fingerprint="0123456789abcdef")
+        assert store.keys() == []
+
+
+def test_a_store_that_is_only_read_is_not_tidied(tmp_path: Path) -> None:
+    fill(tmp_path, ["a"], ["b"])
+    store = FeatureStore(tmp_path, read_only=True)
+    for call in (store.compact, store.gc, store.remove):
+        for fingerprint in (None, Recipe(RECIPE).fingerprint):
+            with pytest.raises(ReadOnlyError, match="nothing can be changed in it"):
+                call(KEY, fingerprint=fingerprint)
+    with pytest.raises(ReadOnlyError, match="nothing can be put into it"):
+        store.put(KEY, "c", values_of("c"), recipe=RECIPE)
+    assert store.info(KEY).segments == 2
+
+
+def test_gc_frees_replaced_segments_once_their_grace_is_over(tmp_path: Path) -> None:
+    store = fill(tmp_path, ["a"], ["b"])
+    store.compact(KEY)
+    assert (store.gc(KEY), len(segment_dirs(tmp_path))) == (0, 3)
+    assert (store.gc(KEY, grace_s=0), len(segment_dirs(tmp_path))) == (2, 1)
+    np.testing.assert_array_equal(store.get_many(KEY, ["a", "b"]), batch(["a", "b"]))
+
+
+def test_gc_frees_what_a_killed_remove_left_where_the_whole_fingerprint_is_given(tmp_path: Path) -> None:
+    store = fill(tmp_path, ["a"])
+    feature_set = store.feature_set(KEY)
+    assert feature_set is not None
+    left = feature_set.layout.housekeeping / "tmp" / "gc-half-removed"
+    left.parent.mkdir(exist_ok=True)
+    feature_set.layout.recipe_dir.rename(left)
+    again = FeatureStore(tmp_path)
+    assert again.gc(KEY, grace_s=0) == 0
+    assert left.exists()
+    assert again.gc(KEY, fingerprint=feature_set.fingerprint, grace_s=0) == 1
+    assert not left.exists()
 
 
 # -- get_many ----------------------------------------------------------------------------------------
@@ -449,6 +564,40 @@ def test_an_out_of_another_form_is_refused(tmp_path: Path, memory_bytes: int) ->
             store.get_many(KEY, ["a", "b"], out)  # type: ignore[arg-type]
 
 
+def test_get_many_gives_an_array_or_says_what_does_not(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    out = np.empty((1, 1, DIM), np.float32)
+    asked: list[tuple[list[str], Any]] = [(["one"], None), (["one"], out), ([], None), ([], out)]
+    for stored in (False, True):
+        if stored:
+            store.put_many(ALL, ["one"], [values_of("one", 1)], recipe=RECIPE)
+        for key in (ALL, str(ALL)):
+            for ids, given in asked:
+                with pytest.raises(ValuesError, match=f"samples of {ALL} differ in .*: get_ragged gives a list"):
+                    FeatureStore(tmp_path).get_many(key, ids, given)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 10**6])
+def test_get_ragged_gives_arrays_of_their_own_under_any_key(tmp_path: Path, memory_bytes: int) -> None:
+    assert FeatureStore(tmp_path).get_ragged(KEY, []) == FeatureStore(tmp_path).get_ragged(ALL, []) == []
+    with pytest.raises(MissingFeatureError, match="sample 'a' is not stored"):
+        FeatureStore(tmp_path).get_ragged(KEY, ["a"])
+    fill(tmp_path, IDS)
+    store = FeatureStore(tmp_path, memory_bytes=memory_bytes)
+    assert store.get_ragged(KEY, []) == []
+    for _ in range(2):
+        found = store.get_ragged(KEY, ["b", "a", "b"])
+        for values, id in zip(found, ["b", "a", "b"], strict=True):
+            np.testing.assert_array_equal(values, values_of(id))
+            assert values.flags.owndata
+            assert values.flags.writeable
+            values[:] = np.nan  # ours: neither a later read nor the other `b` sees it
+        found[0][:] = 1
+        assert np.isnan(found[2]).all()
+    with pytest.raises(MissingFeatureError, match=r"2 samples, e\.g\. 'x', are not stored"):
+        store.get_ragged(KEY, ["a", "x", "y"])
+
+
 def test_no_ids_are_an_empty_batch(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     assert np.shape(store.get_many(KEY, [])) == (0, 0, 0)
@@ -456,7 +605,7 @@ def test_no_ids_are_an_empty_batch(tmp_path: Path) -> None:
     for reader in (FeatureStore(tmp_path), FeatureStore(tmp_path, memory_bytes=100)):
         found = reader.get_many(KEY, [])
         assert np.shape(found) == (0, 4, DIM)
-        assert found.dtype == np.float32  # type: ignore[union-attr]
+        assert found.dtype == np.float32
         out = np.empty((0, 4, DIM), np.float32)
         assert reader.get_many(KEY, [], out) is out
 
@@ -472,7 +621,7 @@ def test_ids_may_be_any_sequence(tmp_path: Path) -> None:
 
 def test_a_miss_names_the_command_that_would_fix_it(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
-    command = f"run `fstore extract {KEY} --manifest FILE.csv --store {tmp_path}`"
+    command = f"run `fstore extract {KEY} --manifest FILE.csv --store {shlex.quote(str(tmp_path))}`"
     with pytest.raises(MissingFeatureError, match=re.escape(command)) as caught:
         store.get(KEY, "a")
     assert isinstance(caught.value, LookupError)
@@ -525,10 +674,10 @@ def test_a_miss_lists_the_directory_once_per_call(tmp_path: Path, monkeypatch: p
     fill(tmp_path, ["b"])
     listed: list[bool] = []
     real = Reader.refresh
-    monkeypatch.setattr(Reader, "refresh", lambda self, force=False: listed.append(force) or real(self, force))
+    monkeypatch.setattr(Reader, "refresh", lambda self, *how, **more: listed.append(True) or real(self, *how, **more))
     with pytest.raises(MissingFeatureError, match="2 samples"):
         store.get_many(KEY, ["b", "x", "a", "y"])
-    assert listed == [False]
+    assert listed == [True]
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 10**6])
@@ -596,7 +745,7 @@ def test_damage_without_a_compute_is_said_to_be_damage(tmp_path: Path, caplog: p
     ):
         with pytest.raises(CorruptSegmentError, match="sample 'b' is not to be had under") as caught:
             call()
-        assert f"run `fstore verify {KEY} --store {tmp_path} --full --repair`" in str(caught.value)
+        assert f"run `fstore verify {KEY} --store {shlex.quote(str(tmp_path))} --full --repair`" in str(caught.value)
         assert segment_dirs(tmp_path)[0].name in str(caught.value)
     assert isinstance(caught.value, OSError)
     np.testing.assert_array_equal(store.get_many(KEY, ["a", "c", "d"]), batch(["a", "c", "d"]))
@@ -622,7 +771,7 @@ def test_a_damaged_line_makes_the_sample_a_miss(tmp_path: Path) -> None:
     flip(segment_dirs(tmp_path)[0] / "rows", -3)  # of "d"
     store = FeatureStore(tmp_path, compute=making)
     features = store.get_features(KEY, "d")
-    assert features.answer == "computed"
+    assert features.served_from == "computed"
     np.testing.assert_array_equal(features.values, values_of("d"))
     assert making.asked == [IDS, ["d"]]
     flip(segment_dirs(tmp_path)[1] / "rows", -3)
@@ -656,7 +805,7 @@ def test_a_store_is_pickled_as_its_settings(tmp_path: Path) -> None:
     fill(tmp_path, IDS)
     store = FeatureStore(
         tmp_path, compute=Making(RECIPE), memory_bytes=1000, memory_policy="lru", read_only=True,
-        recipes={KEY: Recipe(RECIPE).fingerprint},
+        fingerprints={KEY: Recipe(RECIPE).fingerprint},
     )  # fmt: skip
     store.get_many(KEY, IDS)
     text = pickle.dumps(store)
@@ -668,7 +817,7 @@ def test_a_store_is_pickled_as_its_settings(tmp_path: Path) -> None:
         assert again.stats.disk_hits == 0
         np.testing.assert_array_equal(again.get(KEY, "a"), values_of("a"))
         np.testing.assert_array_equal(again.get(KEY, "new"), values_of("new"))
-        assert again.get_features(KEY, "a").answer == "memory"
+        assert again.get_features(KEY, "a").served_from == "memory"
         assert again.stats.not_kept == 1
 
 
@@ -693,7 +842,7 @@ def test_a_fork_under_reading_threads_reads_and_writes(tmp_path: Path, memory_by
     done = threading.Event()
 
     def work() -> None:
-        while not done.is_set():
+        while not done.wait(0.001):  # without a pause four of them leave a loaded machine no time to fork
             store.get_many(KEY, IDS)
             store.get(KEY, "e")
 

@@ -1,34 +1,33 @@
 """fstore: the command line.  Each command is imported when it is run, so that `fstore --help` loads click alone.
 
 Data goes to stdout, progress and logs to stderr.  Exit codes: 0 done, 1 findings or a part that failed,
-2 usage, 130 interrupted (what was committed stays).
+2 usage, 130 interrupted, 143 terminated, 129 hung up (what was committed stays).
 """
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any, NoReturn
 
 import click
 
 import featurestore
+from featurestore.cli.program import AFTER_DASHES, Program, debug_option
 
 # name: (module under featurestore.cli, one line for the list).  The attribute is the command's own name,
 # with a trailing "_" where Python has taken it.
 COMMANDS = {
     "demo": ("demo", "Write a small dataset to try everything with."),
-    "extract": ("extracting", "Compute the features of samples that are not stored yet."),
-    "retry": ("extracting", "Try the samples again that failed before."),
+    "extract": ("extract", "Compute the features of samples that are not stored yet."),
+    "retry": ("extract", "Try the samples again that failed before."),
     "ls": ("listing", "List what is stored, or the ids under one key."),
     "info": ("listing", "Show recipes, sizes and versions under a key."),
     "explain": ("listing", "Show where the features of one sample come from."),
-    "verify": ("checking", "Check a store: damage, coverage, stale sources, suspicious content."),
+    "verify": ("verify", "Check a store: damage, coverage, stale sources, suspicious content."),
     "doctor": ("doctor", "Check this machine, the file system of a store, or the files of a dataset."),
-    "compact": ("upkeep", "Merge small segments, optionally compressed."),
-    "rm": ("upkeep", "Remove samples, or everything under a key."),
-    "gc": ("upkeep", "Free the space of what was replaced or removed."),
+    "compact": ("maintenance", "Merge small segments, optionally compressed."),
+    "rm": ("maintenance", "Remove samples, or everything under a key."),
+    "gc": ("maintenance", "Free the space of what was replaced or removed."),
     "import": ("transfer", "Take in folders of .npy files as other code wrote them."),
     "export": ("transfer", "Write .npy folders, or one Zarr array, for other code."),
     "datasets": ("datasets", "List the datasets that are known by name."),
@@ -38,24 +37,12 @@ COMMANDS = {
 }
 EPILOG = """\b
 KEY    DATASET/MODALITY/ENCODER/SAMPLING/N_FRAMES; KEY@PREFIX names one of several recipes
-ID     of a sample; those that begin with "-" go after "--", or into --ids-from FILE
+ID     of a sample; those that begin with "-" or look like a KEY go after "--", or into --ids-from FILE
 store  --store DIR, else $FEATURESTORE_ROOT, else ./features
 """
-_DEBUG = "featurestore.debug"
 
 
-def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.meta[_DEBUG] = True  # shared by the contexts of a group and its command
-
-
-def debug_option() -> click.Option:
-    """`--debug`, taken by every command: users meet the error first and then append it to the line."""
-    text = "Show the traceback of an error."
-    return click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember_debug, help=text)
-
-
-class Fstore(click.Group):
+class Fstore(Program):
     """A group that knows its commands by name and imports the one that runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -79,52 +66,12 @@ class Fstore(click.Group):
 
             hint = did_you_mean(name, COMMANDS, f"there are {', '.join(COMMANDS)}")
             ctx.fail(f"no command {name!r}; {hint}")
+        ctx.meta[AFTER_DASHES] = len(args) - args.index("--") - 1 if "--" in args else 0
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            details = f": {error}" if error.args else ""
-            click.echo(f"\nInterrupted; what was committed stays{details}.", err=True)
-            ctx.exit(130)
-        except click.Abort:
-            click.echo("\nAborted; nothing was changed.", err=True)
-            ctx.exit(130)
-        except OSError as error:
-            # A closed pipe (`fstore ls | head`) is click's to handle.
-            if error.errno == errno.EPIPE:
-                raise
-            _fail(ctx, error)
-        except Exception as error:
-            from featurestore.errors import FeatureStoreError
-
-            if not isinstance(error, FeatureStoreError):
-                raise
-            _fail(ctx, error)
-
-
-def _fail(ctx: click.Context, error: Exception) -> NoReturn:
-    """One line for what a user can mend; the traceback where it was asked for."""
-    from featurestore.errors import AmbiguousRecipeError, ConfigError, InvalidNameError
-
-    if ctx.meta.get(_DEBUG):
-        import traceback  # only where it was asked for
-
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-    click.echo(f"Error: {message_of(error)}", err=True)
-    ctx.exit(2 if isinstance(error, InvalidNameError | ConfigError | AmbiguousRecipeError) else 1)
-
-
-def message_of(error: Exception) -> str:
-    """An error as a sentence; the system's own as `what: path` without its number."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
 
 
 def python_name(command: str) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featurestore.cli.options import json_option
-from featurestore.cli.output import echo_json, echo_table
+from featurestore.cli.options import GivenPath, json_option
+from featurestore.cli.output import cell_width, echo_json, fitted_table, terminal_width, wrapped
 
 if TYPE_CHECKING:
-    from featurestore.legacy.guide import Guide, GuideDataset
+    from featurestore.affectgpt.guide import Guide, GuideDataset
 
 
 @click.group()
@@ -21,18 +21,20 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.yaml")
+@click.argument("file", type=GivenPath(), metavar="FILE.yaml")
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Explain the file for this dataset too.")
 @json_option
 @click.pass_context
-def explain(ctx: click.Context, file: Path, as_json: bool) -> None:
+def explain(ctx: click.Context, file: Path, datasets: tuple[str, ...], as_json: bool) -> None:
     """Say of each key of a YAML file whether it is used, ignored or contradictory, and what it amounts to here.
 
-    Unknown keys, duplicate keys and aliases are errors (exit 2); contradictions, and names of no encoder or sampler,
-    are findings (exit 1).
+    Problems come first, and what the file does not say is listed with the option that does. Unknown keys, duplicate
+    keys and aliases are errors (exit 2); contradictions, and names of no dataset, encoder or sampler, are findings
+    (exit 1).
     """
-    from featurestore.legacy.guide import read_guide
+    from featurestore.affectgpt.guide import read_guide
 
-    guide = read_guide(file)
+    guide = read_guide(file, datasets=datasets)
     if as_json:
         echo_json(_as_json(guide))
     else:
@@ -41,24 +43,54 @@ def explain(ctx: click.Context, file: Path, as_json: bool) -> None:
         ctx.exit(1)
 
 
+STATUSES = ("contradictory", "unknown", "ignored", "used")
+
+
 def _print(guide: Guide) -> None:
+    width = terminal_width()
+
+    def echo(text: str, indent: str = "") -> None:
+        fits = width is None or cell_width(indent + text) <= width
+        lines = [text] if fits or width is None else wrapped(text, max(1, width - len(indent)))
+        click.echo("\n".join(indent + line for line in lines))
+
     rows = [
         [s.status, s.key, "" if s.value is None else json.dumps(s.value, ensure_ascii=False), s.note]
-        for s in guide.settings
+        for s in sorted(guide.settings, key=lambda setting: STATUSES.index(setting.status))
     ]
-    echo_table(["STATUS", "KEY", "VALUE", "WHY"], rows)
+    click.echo("\n".join(fitted_table(["STATUS", "KEY", "VALUE", "WHY"], rows, width)))
+    if not guide.datasets:
+        click.echo("")
+        echo("missing: which dataset: --dataset NAME --root DIR")
     for entry in guide.datasets.values():
         click.echo("")
-        click.echo(f"{entry.dataset.name} ({entry.mode or 'no mode given'})")
+        echo(f"{entry.dataset.name} ({entry.mode or 'no mode given'})")
+        for lacking in entry.missing:
+            echo(f"missing: {lacking}", "  ")
         for modality, policy in entry.policies.items():
-            click.echo(f"  {modality:<6} {policy:<6} {entry.keys.get(modality, '')}".rstrip())
-        for line in commands(guide, entry):
-            click.echo(f"  {line}")
+            what = "as text" + (f", {entry.nonverbal}" if entry.nonverbal else "")
+            key = what if modality == "au" and entry.au_as_text else entry.keys.get(modality, "")
+            echo(f"{modality:<6} {policy:<6} {key}".rstrip(), "  ")
+        for words in _commands(guide, entry):
+            click.echo(_as_typed(words, width))
         for encoder in _without_weights(entry):
-            click.echo(f"  {encoder} has no published weights: add --weights DIR, or random:SEED to try things out")
+            echo(f"{encoder} has no published weights: add --weights DIR, or random:SEED to try things out", "  ")
     counts = {"contradictory": len(guide.contradictions), "unknown": len(guide.unknown)}
     if wrong := ", ".join(f"{count} {status}" for status, count in counts.items() if count):
         click.echo(f"\n{wrong}; nothing runs with this file until they are mended.", err=True)
+
+
+def _as_typed(words: list[str], width: int | None) -> str:
+    """A command line, in several where it is longer than the terminal, that can be pasted."""
+    import shlex
+
+    lines = ["  "]
+    for word in map(shlex.quote, words):
+        if width is not None and lines[-1].strip() and len(lines[-1]) + 1 + len(word) + 2 > width:
+            lines[-1] += " \\"
+            lines.append("      ")
+        lines[-1] += f" {word}" if lines[-1].strip() else word
+    return "\n".join(lines)
 
 
 def _without_weights(entry: GuideDataset) -> list[str]:
@@ -71,6 +103,10 @@ def commands(guide: Guide, entry: GuideDataset) -> list[str]:
     """The command lines that do what the file says about one dataset."""
     import shlex
 
+    return [shlex.join(words) for words in _commands(guide, entry)]
+
+
+def _commands(guide: Guide, entry: GuideDataset) -> list[list[str]]:
     store = entry.store
     stored = [key for modality, key in entry.keys.items() if entry.policies[modality] == "store"]
     root = entry.roots.labels
@@ -83,7 +119,7 @@ def commands(guide: Guide, entry: GuideDataset) -> list[str]:
             words += ["--mer-factory", str(entry.roots.mer_factory)]
         if guide.device is not None:
             words += ["--device", guide.device]
-        lines.append(shlex.join(words))
+        lines.append(words)
     return lines
 
 
@@ -98,6 +134,9 @@ def _as_json(guide: Guide) -> dict[str, Any]:
                 "keys": {modality: str(key) for modality, key in entry.keys.items()},
                 "store": None if entry.store is None else str(entry.store),
                 "mer_factory": None if entry.roots.mer_factory is None else str(entry.roots.mer_factory),
+                "au": "text" if entry.au_as_text else "features",
+                "nonverbal_json": None if entry.nonverbal is None else str(entry.nonverbal),
+                "missing": entry.missing,
                 "commands": commands(guide, entry),
             }
             for name, entry in guide.datasets.items()

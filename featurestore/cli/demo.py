@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from featurestore.cli.options import GivenPath
+
 
 @click.command()
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("directory", type=GivenPath(file_okay=False), metavar="DIR")
 def demo(directory: Path) -> None:
     """Write a small dataset in the shape of MER2023, made in code, into the new or empty folder DIR.
 

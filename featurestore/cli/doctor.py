@@ -75,7 +75,7 @@ def _checks(store: Path) -> Iterator[Check]:
 def _look_at_manifest(given: SamplesFrom, manifest: Path, as_json: bool) -> int:
     """The exit code."""
     from featurestore.cli.named_files import look_for_files
-    from featurestore.samples import read_manifest
+    from featurestore.sample import read_manifest
 
     if given.root is not None or given.split is not None or given.mer_factory is not None:
         raise click.UsageError("--root, --split and --mer-factory go with --dataset: a manifest names its files itself")

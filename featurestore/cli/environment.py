@@ -12,14 +12,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from featurestore.cli.checkup import Check, note, ok, problem
+from featurestore.cli.wording import in_options
 
 CORE = ("numpy", "zarr", "numcodecs", "filelock", "click", "google-crc32c", "pyyaml", "tqdm")
 ENCODERS = (
     "torch", "torchvision", "open_clip_torch", "transformers", "safetensors", "huggingface_hub", "av",
-    "opencv-python-headless", "soundfile", "soxr", "pebble",
+    "opencv-python-headless", "soxr", "pebble",
 )  # fmt: skip
 IMPORT_S = 180.0  # torch from a cold network disk
 
@@ -114,14 +114,19 @@ def _run(program: str) -> tuple[bool, str]:
 
 def check_caches() -> Iterator[Check]:
     """Our cache directory, and the settings of the hub's."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "featurestore"
+    from featurestore.encoders.notes import cache_folder
+
+    folder = cache_folder()
+    advice = "set XDG_CACHE_HOME: without it the digest of weights is computed anew in every process"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        yield ok("cache", str(folder))
+        if folder is None:
+            yield problem("cache", "this user has no home directory", advice)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            yield ok("cache", str(folder))
     except OSError as error:
-        advice = "set XDG_CACHE_HOME: without it the digest of weights is computed anew in every process"
         yield problem("cache", f"{folder}: {error.strerror}", advice)
     names = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     given = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
@@ -143,6 +148,6 @@ def check_weights() -> Iterator[Check]:
             advice = f"`hf download {published.repo}` fetches them, or --weights DIR" if published else "--weights DIR"
             yield note(name, "weights are not here", advice)
         except FeatureStoreError as error:
-            yield note(name, str(error), "this encoder cannot be used here")
+            yield note(name, in_options(str(error)), "this encoder cannot be used here")
         else:
             yield ok(name, f"weights in {source.folder}" if source is not None else "looks after its weights itself")

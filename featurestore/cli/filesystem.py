@@ -18,8 +18,8 @@ from pathlib import Path
 
 from featurestore.cli.checkup import Check, note, ok, problem
 from featurestore.cli.output import size_text
-from featurestore.durable import fsync_dir
-from featurestore.reader import NETWORK
+from featurestore.storage.durable import fsync_dir
+from featurestore.storage.reader import NETWORK
 
 LOW_SPACE = 5 << 30  # bytes; features of a large dataset are 0.5 to 5 GB
 SKEW_S = 1.0
@@ -39,10 +39,12 @@ def check_location(store: Path) -> Iterator[Check]:
     else:
         yield ok("location", where)
     yield _space(place)
-    data, house = store / "data", store / ".fstore"
-    if data.exists() and house.exists() and data.stat().st_dev != house.stat().st_dev:
+    data, housekeeping = store / "data", store / ".fstore"
+    if data.exists() and housekeeping.exists() and data.stat().st_dev != housekeeping.stat().st_dev:
         yield problem(
-            "one file system", f"{data} and {house} are on different ones", "a commit cannot rename: mount both as one"
+            "one file system",
+            f"{data} and {housekeeping} are on different ones",
+            "a commit cannot rename: mount both as one",
         )
     try:
         with _folder(place) as folder:
@@ -133,7 +135,7 @@ def _least_seen(folder: Path) -> Iterator[list[int]]:
     done = threading.Event()
 
     def look() -> None:
-        while not done.is_set():
+        while not done.wait(1e-4):  # a thread that never pauses keeps the renaming one out for minutes on some kernels
             with suppress(FileNotFoundError):
                 seen.append(len(os.listdir(folder)))
 

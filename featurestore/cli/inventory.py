@@ -7,17 +7,19 @@ what the documents say; whether they are true is for `fstore verify`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from featurestore.errors import FormatVersionError
-from featurestore.given import parse_json, read_given
 from featurestore.key import FeatureKey
+from featurestore.untrusted_io.files import parse_json, read_untrusted
 
 FORMAT = 1  # that of the reader, which imports numpy
 DOCUMENT_BYTES = 64 << 20  # a million names of replaced segments
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 RECORD_SIZE = 32  # of the fixed part of `rows`: 16 bytes of the id's digest come first
 
 
@@ -77,7 +79,13 @@ def take_inventory(root: Path) -> list[Holding]:
 def key_holdings(root: Path, key: FeatureKey, path: Path | None = None) -> list[Holding]:
     """The recipes of one key, sorted."""
     folder = root.joinpath("data", *key.parts) if path is None else path
-    return [_holding(root, key, folder / name) for name in _folders(folder)]
+    return [_holding(root, key, folder / name) for name in _folders(folder) if _FINGERPRINT.fullmatch(name)]
+
+
+def fingerprints(root: Path, key: FeatureKey) -> list[str]:
+    """The recipes of one key, sorted; also those of which only records of failures or files of writers are there."""
+    folders = (root.joinpath("data", *key.parts), root.joinpath(".fstore", *key.parts))
+    return sorted({name for folder in folders for name in _folders(folder) if _FINGERPRINT.fullmatch(name)})
 
 
 @dataclass
@@ -97,7 +105,7 @@ class _Segment:
 
         FormatVersionError where a later version wrote it, and what it says may mean something else.
         """
-        raw = read_given(folder / "zarr.json", DOCUMENT_BYTES)
+        raw = read_untrusted(folder / "zarr.json", DOCUMENT_BYTES)
         array = parse_json(raw)
         own = _own(array, folder)
         n, n_frames, dim = map(int, array["shape"])
@@ -109,6 +117,8 @@ class _Segment:
             raise ValueError(f"{n} rows do not fit into `rows`")
         made_with = {str(name): str(value) for name, value in dict(own["made_with"]).items()}
         size = len(raw) + sum(sizes.values())
+        if own["replaces"] and os.path.exists(folder / "replaces"):  # a copy of these names
+            size += os.stat(folder / "replaces").st_size
         return cls(n, (n_frames, dim), str(array["data_type"]), size, list(map(str, own["replaces"])), made_with)
 
 
@@ -162,7 +172,7 @@ def _distinct(counted: list[tuple[Path, int]]) -> int:
 
 def _recipe(folder: Path) -> dict[str, Any] | None:
     try:
-        recipe = _own(parse_json(read_given(folder / "zarr.json", DOCUMENT_BYTES)), folder)["recipe"]
+        recipe = _own(parse_json(read_untrusted(folder / "zarr.json", DOCUMENT_BYTES)), folder)["recipe"]
         return recipe if isinstance(recipe, dict) else None
     except FormatVersionError:
         raise

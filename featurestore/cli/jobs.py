@@ -13,7 +13,7 @@ from featurestore.cli.options import SamplesFrom, read_key
 
 if TYPE_CHECKING:  # they cost more than the whole of `fstore --help`
     from featurestore.key import FeatureKey
-    from featurestore.samples import Sample
+    from featurestore.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,19 @@ def of_key(text: str, store: Path, samples_from: SamplesFrom) -> Jobs:
 
 def of_config(path: Path, store: Path | None, samples_from: SamplesFrom) -> Jobs:
     """`--config FILE.yaml`: every modality that the file says is to be stored, of each of its datasets."""
+    from featurestore.affectgpt.guide import read_guide
+    from featurestore.datasets import resolve_dataset
     from featurestore.errors import FeatureStoreError
-    from featurestore.legacy.guide import read_guide
 
     if samples_from.manifest is not None or samples_from.mer_factory is not None:
         raise click.UsageError("a settings file says which samples: --manifest and --mer-factory do not go with it")
-    guide = read_guide(path).check()
+    asked = [] if samples_from.dataset is None else [samples_from.dataset]
+    guide = read_guide(path, datasets=asked if samples_from.root is not None else ()).check()
+    wanted = None if samples_from.dataset is None else resolve_dataset(samples_from.dataset).name
     jobs, absent = [], {}
     for name, entry in guide.datasets.items():
         stored = [key for modality, key in entry.keys.items() if entry.policies[modality] == "store"]
-        if not stored or samples_from.dataset not in (None, name):
+        if not stored or wanted not in (None, name):
             continue
         place = store or entry.store
         assert place is not None  # a file that stores something without saying where contradicts itself
@@ -74,7 +77,13 @@ def of_config(path: Path, store: Path | None, samples_from: SamplesFrom) -> Jobs
             more += () if store else ("--store", str(place))
             jobs += [Job(key, None, place, samples, more) for key in stored]
     if not jobs and not absent:
-        raise click.UsageError(f"{path} has nothing to store: use_preextracted_features is not True for any dataset")
+        if not guide.datasets:
+            raise click.UsageError(f"{path} has no datasets: add --dataset NAME --root DIR")
+        which = ", ".join(guide.datasets) if wanted is None else str(samples_from.dataset)
+        raise click.UsageError(
+            f"{path} has nothing to store of {which}: neither use_preextracted_features nor use_preextracted_frame, "
+            "..._face, ..._audio or ..._au is True for an input of its mode"
+        )
     return Jobs(jobs, absent, guide.device)
 
 

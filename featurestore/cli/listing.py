@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from featurestore.cli.options import json_option, read_key, store_option
+from featurestore.cli.options import json_option, read_key, refuse_keys, stored_option
 from featurestore.cli.output import counted, echo_json, echo_table, size_text
+from featurestore.cli.wording import in_options
 
 if TYPE_CHECKING:  # it imports `dataclasses`, which the list of commands does not need
     from featurestore.cli.inventory import Holding
     from featurestore.key import FeatureKey
-    from featurestore.shelf import Shelf
 
 
 @click.command()
 @click.argument("key", required=False)
-@store_option
+@stored_option
 @click.option("--failures", is_flag=True, help="Samples under KEY that cannot be made, and why.")
 @json_option
 def ls(key: str | None, store: Path, failures: bool, as_json: bool) -> None:
@@ -70,7 +71,7 @@ def _say_damage(holding: Holding, store: Path) -> None:
     if holding.damaged or holding.recipe is None:
         what = counted(holding.damaged, "damaged segment") if holding.damaged else "a recipe that cannot be read"
         name = f"{holding.key}@{holding.fingerprint[:8]}"
-        click.echo(f"{name} has {what}: run `fstore verify {holding.key} --store {store}`", err=True)
+        click.echo(f"{name} has {what}: run `fstore verify {holding.key} --store {shlex.quote(str(store))}`", err=True)
 
 
 def _list_ids(text: str, store: Path, as_json: bool) -> None:
@@ -78,9 +79,8 @@ def _list_ids(text: str, store: Path, as_json: bool) -> None:
 
     key, prefix = read_key(text, store)
     opened = FeatureStore(store, read_only=True)
-    if opened.shelf(key, recipe=prefix) is None:
-        raise nothing_stored(key, store)
-    ids = opened.ids(key, recipe=prefix)
+    opened.info(key, fingerprint=prefix)  # an error where nothing is stored
+    ids = opened.ids(key, fingerprint=prefix)
     if as_json:
         echo_json(ids)
     elif ids:
@@ -89,31 +89,30 @@ def _list_ids(text: str, store: Path, as_json: bool) -> None:
 
 def _list_failures(text: str, store: Path, as_json: bool) -> None:
     """By the records alone: where every sample failed there is no row, and no recipe among the data."""
-    from featurestore.catalog import Catalog
-    from featurestore.cli.inventory import walk
+    from featurestore.cli.inventory import fingerprints
+    from featurestore.store import FeatureStore
 
     key, prefix = read_key(text, store)
-    catalog = Catalog(store.absolute(), None, {})
-    names = {parts[0] for _, parts in walk(store.joinpath(".fstore", *key.parts), 1)} | set(catalog.fingerprints(key))
-    found = sorted(name for name in names if name.startswith(prefix or ""))
+    found = [name for name in fingerprints(store, key) if name.startswith(prefix or "")]
     if not found:
         raise nothing_stored(key, store, prefix)
-    records = {name: catalog.exact(key, name).failures.all() for name in found}
+    opened = FeatureStore(store, read_only=True)
+    records = {name: opened.failures(key, fingerprint=name) for name in found}
     if as_json:
         echo_json([vars(record) for each in records.values() for record in each.values()])
         return
     for name, each in records.items():
         for record in each.values():
             where = f"{key}@{name[:8]}: " if len(found) > 1 else ""
-            click.echo(f"{where}{record.id}: {record.reason}: {' '.join(record.message.split())}")
+            click.echo(f"{where}{record.id}: {record.reason}: {' '.join(in_options(record.message).split())}")
     if not any(records.values()):
         click.echo(f"No sample of {text} has a record of a failure.", err=True)
 
 
 def nothing_stored(key: FeatureKey, store: Path, prefix: str | None = None) -> Exception:
     """What to raise where a key that was typed holds nothing; names one that may have been meant."""
-    from featurestore.catalog import Catalog
     from featurestore.errors import MissingFeatureError, UnknownRecipeError
+    from featurestore.storage.catalog import Catalog
 
     catalog = Catalog(store, None, {})
     stored = catalog.fingerprints(key)
@@ -127,7 +126,7 @@ def nothing_stored(key: FeatureKey, store: Path, prefix: str | None = None) -> E
 
 @click.command()
 @click.argument("key")
-@store_option
+@stored_option
 @json_option
 def info(key: str, store: Path, as_json: bool) -> None:
     """Show the recipes under KEY in full, with sizes and the versions that made them."""
@@ -195,7 +194,7 @@ def _show_info(holding: Holding) -> None:
 @click.command()
 @click.argument("key")
 @click.argument("id", metavar="ID")
-@store_option
+@stored_option
 @json_option
 @click.pass_context
 def explain(ctx: click.Context, key: str, id: str, store: Path, as_json: bool) -> None:
@@ -211,11 +210,9 @@ def explain(ctx: click.Context, key: str, id: str, store: Path, as_json: bool) -
     from featurestore.cli.explanation import Explanation
     from featurestore.store import FeatureStore
 
+    refuse_keys(ctx, key, [id], "ID")
     parsed, prefix = read_key(key, store)
-    shelf: Shelf | None = FeatureStore(store, read_only=True).shelf(parsed, recipe=prefix)
-    if shelf is None:
-        raise nothing_stored(parsed, store)
-    found = Explanation.of(shelf, id)
+    found = Explanation.of(FeatureStore(store, read_only=True).explain(parsed, id, fingerprint=prefix))
     if as_json:
         echo_json(found.as_json())
     else:

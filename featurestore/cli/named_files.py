@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.samples import PATHS, Sample
+from featurestore.sample import PATHS, Sample
 
 FIRST = 5
 

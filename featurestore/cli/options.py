@@ -6,25 +6,83 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.program import AFTER_DASHES
+
 if TYPE_CHECKING:  # each costs more than the whole of `fstore --help`
     from featurestore.key import FeatureKey
-    from featurestore.samples import Sample
+    from featurestore.sample import Sample
 
 ROOT_VARIABLE = "FEATURESTORE_ROOT"
 
-store_option = click.option(
-    "--store",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=lambda: Path(os.environ.get(ROOT_VARIABLE) or "features"),
-    metavar="DIR",
-    help=f"The store.  [default: ${ROOT_VARIABLE}, else ./features]",
-)
+
+class GivenPath(click.Path):
+    """A path on the command line, where shells leave `~` as it is in `--store=~/features`."""
+
+    name = "path"
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from featurestore.errors import ConfigError  # as above
+        from featurestore.untrusted_io.files import expand_path
+
+        try:
+            return super().convert(str(expand_path(value)), param, ctx)  # of a text, `-` is standard input
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+def default_store() -> Path:
+    """$FEATURESTORE_ROOT, else `features` in the working directory."""
+    from featurestore.errors import ConfigError
+    from featurestore.untrusted_io.files import expand_path
+
+    try:
+        return expand_path(os.environ.get(ROOT_VARIABLE) or "features")
+    except ConfigError as error:
+        raise ConfigError(f"${ROOT_VARIABLE} is {error}") from error
+
+
+def _local_store(ctx: click.Context, parameter: click.Parameter, store: Path) -> Path:
+    from featurestore.storage.location import local
+
+    local(store)
+    return store
+
+
+def _stored(ctx: click.Context, parameter: click.Parameter, store: Path) -> Path:
+    from featurestore.storage.location import missing
+
+    _local_store(ctx, parameter, store)
+    assert parameter.name is not None
+    typed = ctx.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
+    if typed and not store.is_dir():
+        raise click.UsageError(missing(store))
+    return store
+
+
+def _store_option(callback: Callable[..., Path]) -> Callable[..., Any]:
+    return click.option(
+        "--store",
+        type=GivenPath(file_okay=False),
+        default=default_store,
+        callback=callback,
+        metavar="DIR",
+        help=f"The store.  [default: ${ROOT_VARIABLE}, else ./features]",
+    )
+
+
+store_option = _store_option(_local_store)
+"""of commands that make the store where it is not there yet"""
+stored_option = _store_option(_stored)
+"""of commands that look into a store: a path that was typed must be there"""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -32,20 +90,46 @@ def ids_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     """`[ID]...` and `--ids-from FILE`; the body turns both into one list with `gather_ids`."""
     command = click.option(
         "--ids-from",
-        type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+        type=GivenPath(exists=True, dir_okay=False, allow_dash=True),
         metavar="FILE",
         help="One id per line; - is standard input.",
     )(command)
     return click.argument("ids", nargs=-1, metavar="[-- ID...]")(command)
 
 
-def gather_ids(ids: Sequence[str], ids_from: str | None) -> list[str]:
+def looks_like_key(text: str) -> bool:
+    """Whether a word of the command line is taken for a key: four or five parts between slashes."""
+    parts = text.split("/")
+    return len(parts) in (4, 5) and all(parts)
+
+
+def refuse_keys(ctx: click.Context, key: str | None, ids: Sequence[str], *more: str) -> None:
+    """UsageError where a key stands among the ids, with the lines to run instead, which end in `more`.
+
+    After `--` all are ids.
+    """
+    typed = ids[: max(0, len(ids) - ctx.meta.get(AFTER_DASHES, 0))]
+    keys = [word for word in typed if looks_like_key(word)]
+    if not keys:
+        return
+    from featurestore.cli.hints import again
+
+    every = dict.fromkeys([*([key] if key is not None else []), *keys])
+    more += ("--all-datasets",) if ctx.params.get("all_datasets") else ()
+    lines = "".join(f"\n  {again(str(ctx.info_name), each, *more)}" for each in every)
+    raise click.UsageError(
+        f"{keys[0]} is a key and no id, and one run takes one key. Run it once for each:{lines}\n"
+        "An id that looks like a key goes after `--`, or into --ids-from FILE."
+    )
+
+
+def gather_ids(ids: Sequence[str], ids_from: Path | None) -> list[str]:
     """Ids from the line and from a file, each once, in the order given.  InvalidIdError names a bad one."""
     from featurestore.key import check_id
 
     found = list(ids)
     if ids_from is not None:
-        raw = sys.stdin.buffer.read() if ids_from == "-" else Path(ids_from).read_bytes()
+        raw = sys.stdin.buffer.read() if str(ids_from) == "-" else ids_from.read_bytes()
         # Ids are never normalised: only the ends of lines are taken off, not spaces.
         found += [line for line in raw.decode("utf-8-sig", "surrogateescape").splitlines() if line]
     return list(dict.fromkeys(check_id(id) for id in found))
@@ -97,7 +181,7 @@ class SamplesFrom:
             if self.mer_factory is not None:
                 raise click.UsageError("--mer-factory needs samples: give --manifest or --dataset")
             return None
-        from featurestore.samples import read_manifest
+        from featurestore.sample import read_manifest
 
         samples = read_manifest(self.manifest)
         return samples if self.mer_factory is None else with_descriptions(samples, of, self.mer_factory)
@@ -110,16 +194,16 @@ class SamplesFrom:
         return samples
 
 
-_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+_folder = GivenPath(exists=True, file_okay=False)
 samples_options = bundle(
     "samples_from",
     SamplesFrom,
     [
         click.option(
             "--manifest",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=GivenPath(exists=True, dir_okay=False),
             metavar="FILE",
-            help="Samples as CSV or JSONL: id, video, face, audio, subtitle, au_json, au_csv, label.",
+            help="Samples as CSV, XLSX or JSONL: id, video, face, audio, subtitle, au_json, au_csv, label.",
         ),
         click.option("--dataset", metavar="NAME", help="Samples of a known dataset, or of a .toml declaration."),
         click.option("--root", type=_folder, metavar="DIR", help="The folder with the files of the dataset."),
@@ -136,8 +220,6 @@ samples_options = bundle(
 
 def with_descriptions(samples: dict[str, Sample], of: str, mer_factory: Path) -> dict[str, Sample]:
     """Samples of a manifest with the MER-Factory files found under a directory, where it names none itself."""
-    from dataclasses import replace
-
     from featurestore.datasets import Dataset, resolve_dataset
     from featurestore.datasets.files import MerFactoryFolder
     from featurestore.errors import UnknownDatasetError
@@ -164,7 +246,7 @@ def read_key(text: str, store: Path) -> tuple[FeatureKey, str | None]:
     name, _, prefix = text.partition("@")
     key = FeatureKey.parse(name)
     if not (store / "data" / key.dataset).is_dir():
-        key = FeatureKey(canonical_dataset(key.dataset), *_rest(key))
+        key = replace(key, dataset=canonical_dataset(key.dataset))
     return key, prefix or None
 
 
@@ -177,7 +259,3 @@ def canonical_dataset(name: str) -> str:
         return resolve_dataset(name).name
     except UnknownDatasetError:
         return name
-
-
-def _rest(key: FeatureKey) -> tuple[str, str, str, int | str]:
-    return key.modality, key.encoder, key.sampling, key.n_frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
@@ -10,13 +11,13 @@ from typing import Any
 class Bar:
     """Called with the number of samples just settled.  What is settled at once does not count for the rate.
 
-    waiting   what stands before `what` until the first of the others is settled
+    begun_with   the stage that stands before `what` until another is told, e.g. "starting"
     """
 
-    def __init__(self, total: int, what: str, waiting: str = "") -> None:
+    def __init__(self, total: int, what: str, begun_with: str = "") -> None:
         self.total = total
         self.what = what
-        self.waiting = waiting
+        self._stage = begun_with
         self._bar: Any = None  # tqdm's types cost its import
 
     def __enter__(self) -> Bar:
@@ -28,9 +29,16 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
 
+    def stage(self, name: str) -> None:
+        """Say what goes on now.  How long the rest will take is reckoned from here: loading happens once."""
+        if self._bar is not None and name != self._stage:
+            self._stage = name
+            self._bar.initial = self._bar.n
+            self._bar.start_t = self._bar.last_print_t = time.time()
+            self._bar.set_description(self._title)  # written at once, also into a file
+
     def __call__(self, count: int) -> None:
         if self._bar is not None:
-            self._bar.set_description(self.what, refresh=False)
             self._bar.update(count)
             if self._bar.n >= self.total:
                 self._bar.close()
@@ -42,8 +50,13 @@ class Bar:
             self._bar = tqdm(
                 total=self.total,
                 initial=count,
-                desc=f"{self.waiting}{self.what}",
+                desc=self._title,
                 unit="sample",
                 file=sys.stderr,
                 mininterval=wait_s,
+                smoothing=0,  # all of them since then: a batch comes at once, and then nothing for a while
             )
+
+    @property
+    def _title(self) -> str:
+        return f"{self._stage} {self.what}".lstrip()

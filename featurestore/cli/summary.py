@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featurestore.cli.again import again
+from featurestore.cli.hints import again
 from featurestore.cli.output import counted
+from featurestore.cli.wording import in_options
 
 if TYPE_CHECKING:  # they import numpy
-    from featurestore.extract import Report
-    from featurestore.failures import FailureRecord
+    from featurestore.compute.extraction import Report
+    from featurestore.storage.failures import FailureRecord
 
+UNCHECKED = {
+    "gone": "their media are not there",
+    "unnamed": "files they were made of are not named any more",
+}
+"""why nobody can say whether a stored sample is of the media as they are now"""
 SHOWN = 10  # failures of one reason; a wall of lines hides the reasons, and the numbers below it
 
 
@@ -32,12 +38,18 @@ def show(report: Report, records: Mapping[str, FailureRecord], name: str, worker
     _show_failures("failed before", before, f"`{again('ls', name, '--failures')}` lists all")
     if before:
         click.echo(f"Those that failed before were not tried: `{again('retry', name, *more)}` does.")
-    if report.cut_off:
-        ends = "video ends" if len(report.cut_off) == 1 else "videos end"
-        first = _few([f"{id} ({seconds:.1f} s)" for id, seconds in report.cut_off.items()])
-        click.echo(f"{len(report.cut_off):,} {ends} before the header says so, and what is there was used: {first}.")
+    if known := {id: seconds for id, seconds in report.cut_off.items() if seconds is not None}:
+        ends = "video ends" if len(known) == 1 else "videos end"
+        first = _few([f"{id} ({seconds:.1f} s)" for id, seconds in known.items()])
+        click.echo(f"{len(known):,} {ends} before the header says so, and what is there was used: {first}.")
+    if pieces := [id for id, seconds in report.cut_off.items() if seconds is None]:
+        has = "sound begins or ends" if len(pieces) == 1 else "sounds begin or end"
+        click.echo(f"{len(pieces):,} {has} with a piece of a packet, and what is whole was used: {_few(pieces)}.")
     if report.stale:
         click.echo(f"{counted(len(report.stale), 'sample')} made again, because the media changed.")
+    for why in ("gone", "unnamed"):
+        if ids := getattr(report, why):
+            click.echo(not_checked(why, ids))
     parts = [f"{report.computed:,} computed", f"{report.stored_before:,} stored before"]
     if report.waited:
         parts.append(f"{report.waited:,} made by another process")
@@ -46,9 +58,15 @@ def show(report: Report, records: Mapping[str, FailureRecord], name: str, worker
     if report.computed or report.failed:
         times = report.seconds
         click.echo(
-            f"  {times['wall']:.1f} s, of which encode {times['encode']:.1f} and write {times.get('write', 0.0):.1f}; "
-            f"decode {times['decode']:.1f} on {counted(workers, 'worker')} beside them."
+            f"  {times['wall']:.1f} s, of which load {times['load']:.1f}, encode {times['encode']:.1f} and write "
+            f"{times.get('write', 0.0):.1f}; decode {times['decode']:.1f} on {counted(workers, 'worker')} beside them."
         )
+
+
+def not_checked(why: str, ids: Sequence[str]) -> str:
+    """`2 stored samples were not checked for changes: their media are not there (a, b).`"""
+    were = "sample was" if len(ids) == 1 else "samples were"
+    return f"{len(ids):,} stored {were} not checked for changes: {UNCHECKED[why]} ({_few(list(ids))})."
 
 
 def show_total(reports: Sequence[Mapping[str, Any]], absent: int) -> None:
@@ -70,7 +88,7 @@ def _show_failures(what: str, failures: Mapping[str, tuple[str, str]], every: st
         lines = {id: message for id, (own, message) in failures.items() if own == reason}
         click.echo(f"{what}: {f'{reason}: ' if reason else ''}{counted(len(lines), 'sample')}")
         for id, message in sorted(lines.items())[:SHOWN]:
-            click.echo(f"  {id}: {' '.join(message.split())}")
+            click.echo(f"  {id}: {' '.join(in_options(message).split())}")
         if len(lines) > SHOWN:
             click.echo(f"  ... and {len(lines) - SHOWN:,} more; {every}")
 

@@ -7,38 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featurestore.cli.again import options_given
-from featurestore.cli.options import json_option, read_key, store_option
+from featurestore.cli.hints import options_given
+from featurestore.cli.options import GivenPath, json_option, looks_like_key, read_key, store_option, stored_option
 from featurestore.cli.output import echo_json, echo_table
 from featurestore.cli.progress import Bar
+from featurestore.cli.wording import in_options
 
 if TYPE_CHECKING:
-    from featurestore.legacy.importing import ImportReport
-    from featurestore.legacy.recompute import Match
+    from featurestore.affectgpt.importing import ImportReport
+    from featurestore.affectgpt.recompute import Match
 
 
 @click.command("import")
-@click.argument("tree", type=click.Path(path_type=Path), metavar="TREE")
+@click.argument("tree", type=GivenPath(), metavar="TREE")
 @store_option
 @click.option("--dataset", metavar="NAME|FILE.toml", help="Whose features these are, where the path does not say it.")
 @click.option(
-    "--origin", metavar="NAME", help="What the recipe calls this tree; default the last two parts of its path."
+    "--origin",
+    metavar="NAME",
+    help="What the recipe calls this tree; default that of the same rows, else the last two parts of its path.",
 )
 @click.option("--folder", "only", multiple=True, metavar="NAME", help="Take only this feature folder (repeatable).")
 @click.option("--audit", is_flag=True, help="Also report all that is suspicious; exit 1 if there is anything.")
 @click.option("--dry-run", is_flag=True, help="Look, and store nothing.")
-@click.option(
-    "--root", type=click.Path(path_type=Path), metavar="DIR", help="Folder with the datasets' files: ids, media."
-)
-@click.option(
-    "--manifest", type=click.Path(path_type=Path), metavar="FILE", help="The same for one dataset, as a manifest."
-)
+@click.option("--root", type=GivenPath(), metavar="DIR", help="Folder with the datasets' files: ids, media.")
+@click.option("--manifest", type=GivenPath(), metavar="FILE", help="The same for one dataset, as a manifest.")
 @click.option("--recompute", type=click.IntRange(1), metavar="N", help="Make N random samples of each folder again.")
 @click.option("--recompute-as", metavar="SAMPLING", help="With this sampling, e.g. emotion_peak_fork.")
 @click.option("--weights", metavar="SPEC", help="For --recompute: random:SEED, a directory, or a hub id[@revision].")
-@click.option(
-    "--mer-factory", type=click.Path(path_type=Path), metavar="DIR", help="For --recompute: MER-Factory's output."
-)
+@click.option("--mer-factory", type=GivenPath(), metavar="DIR", help="For --recompute: MER-Factory's output.")
 @click.option("--device", help="For --recompute, e.g. cuda:0.")
 @json_option
 @click.pass_context
@@ -65,8 +62,8 @@ def import_(
     TREE may also be one dataset's folder, or one feature folder. Values are kept bit for bit, under a recipe that says
     where they came from. What cannot be imported is named and left where it is; the exit code is then 1.
     """
-    from featurestore.legacy.importing import import_tree
-    from featurestore.legacy.sources import Sources
+    from featurestore.affectgpt.importing import import_tree
+    from featurestore.affectgpt.sources import Sources
     from featurestore.store import FeatureStore
 
     if root is not None and manifest is not None:
@@ -76,7 +73,7 @@ def import_(
     if dataset is not None:
         _tell_unknown(dataset)
     if recompute is not None:
-        from featurestore.legacy.recompute import check_recompute
+        from featurestore.affectgpt.recompute import check_recompute
 
         check_recompute(tree, dataset=dataset, only=only, sampling=recompute_as, weights=weights, device=device)
     sources = Sources(root, manifest, mer_factory)
@@ -102,7 +99,7 @@ def import_(
         _print_report(report, dry_run)
     matches = []
     if recompute is not None:
-        from featurestore.legacy.recompute import recompute_tree
+        from featurestore.affectgpt.recompute import recompute_tree
 
         matches = recompute_tree(
             tree, sources, recompute, dataset=dataset, only=only, sampling=recompute_as, weights=weights, device=device
@@ -117,11 +114,11 @@ def import_(
         click.echo("")
         if dry_run:
             would = sum(folder.would_store for folder in report.folders)
-            place = f"in {store} under origin {report.origin!r}"
+            place = f"in {store} under {_origins(report)}"
             click.echo(f"Nothing was stored (--dry-run): {would:,} samples would be, {place}.")
         else:
             stored = sum(folder.stored for folder in report.folders)
-            click.echo(f"{stored:,} samples stored in {store} under origin {report.origin!r}.")
+            click.echo(f"{stored:,} samples stored in {store} under {_origins(report)}.")
     compared = recompute is None or (len(matches) > 0 and all(match.good for match in matches))
     if report.findings or not compared:
         ctx.exit(1)
@@ -165,6 +162,15 @@ def _tell_unknown(dataset: str) -> None:
         click.echo(f"{dataset} is not a known dataset: taken as your own{hint}", err=True)
 
 
+def _origins(report: ImportReport) -> str:
+    """`origin 'a/b'`, and why it is another than that of the path."""
+    found = list(dict.fromkeys(folder.origin for folder in report.folders)) or [report.origin]
+    text = f"origin{'s' if len(found) > 1 else ''} {', '.join(map(repr, found))}"
+    if set(found) == {report.origin}:
+        return text
+    return f"{text}, where the same rows are stored already (--origin {report.origin} keeps them apart)"
+
+
 def _print_report(report: ImportReport, dry_run: bool) -> None:
     header = ["folder", "files", "expected", "would_store" if dry_run else "stored", "present", "refused", "suspect"]
     echo_table(
@@ -183,12 +189,12 @@ def _print_matches(matches: list[Match]) -> None:
         echo_table(["MADE AGAIN", "SAMPLE", "MAX ABS", "COSINE", ""], [_match_row(match) for match in matches])
     bad = [match for match in matches if not match.good]
     if bad:
-        from featurestore.legacy.recompute import SAME
+        from featurestore.quality.compare import SAME_DIRECTION, SAME_LENGTH
 
         differ = sum(match.problem is None for match in bad)
         click.echo(
-            f"\nOf {len(matches)} made again {differ} differ (a row has a cosine below {SAME}) and "
-            f"{len(bad) - differ} could not be compared: exit code 1."
+            f"\nOf {len(matches)} made again {differ} differ (a row has a cosine below {SAME_DIRECTION}, or a length "
+            f"more than {SAME_LENGTH - 1:.0%} off) and {len(bad) - differ} could not be compared: exit code 1."
         )
 
 
@@ -200,11 +206,9 @@ def _match_row(match: Match) -> list[object]:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[KEY[@RECIPE]]... [DIR]")
-@store_option
+@stored_option
 @click.option("--layout", type=click.Choice(["affectgpt"]), help="Write .npy folders into DIR as that code reads them.")
-@click.option(
-    "--zarr", "zarr_path", type=click.Path(path_type=Path), metavar="FILE", help="Write one Zarr array instead."
-)
+@click.option("--zarr", "zarr_path", type=GivenPath(), metavar="FILE", help="Write one Zarr array instead.")
 @click.option("--sampling-as", metavar="SAMPLING", help="Name the folder as if this were the sampling.")
 @click.option("--overwrite", is_flag=True, help="Replace files that hold other values.")
 @json_option
@@ -225,9 +229,10 @@ def export(
     fstore export KEY... --layout affectgpt DIR   .npy folders, float32; without KEY all that have a name there
     fstore export KEY --zarr FILE                 one plain Zarr array, with its ids as attribute
     """
+    from featurestore.affectgpt.exporting import ExportReport, export_tree, export_zarr, exportable
     from featurestore.errors import RecipeError
-    from featurestore.legacy.exporting import ExportReport, export_tree, export_zarr, exportable
     from featurestore.store import FeatureStore
+    from featurestore.untrusted_io.files import expand_path
 
     source = FeatureStore(store, read_only=True)
     if (layout is None) == (zarr_path is None):
@@ -235,8 +240,8 @@ def export(
     if zarr_path is not None:
         if len(words) != 1:
             raise click.UsageError("--zarr FILE takes one KEY")
-        key, recipe = read_key(words[0], store)
-        count = export_zarr(source, key, zarr_path, recipe=recipe)
+        key, prefix = read_key(words[0], store)
+        count = export_zarr(source, key, zarr_path, fingerprint=prefix)
         if as_json:
             echo_json({"key": str(key), "file": str(zarr_path), "samples": count})
         else:
@@ -244,6 +249,10 @@ def export(
         return
     if not words:
         raise click.UsageError("name the folder to write into: fstore export [KEY]... --layout affectgpt DIR")
+    stored = store / "data" / words[-1].partition("@")[0]
+    if looks_like_key(words[-1]) and stored.is_dir():
+        raise click.UsageError(f"{words[-1]} is a key that is stored; name the folder to write into after the keys")
+    folder = expand_path(words[-1])
     keys = [read_key(word, store) for word in words[:-1]]
     keys = keys or [(key, None) for key in exportable(source)]
     if not keys:
@@ -251,13 +260,14 @@ def export(
     options: dict[str, Any] = {"sampling_as": sampling_as, "overwrite": overwrite}
     reports = []
     with _Bars() as bars:
-        for key, recipe in keys:
+        for key, prefix in keys:
             try:
-                reports.append(export_tree(source, key, words[-1], recipe=recipe, progress=bars, **options))
+                reports.append(export_tree(source, key, folder, fingerprint=prefix, progress=bars, **options))
             except RecipeError as error:
                 if len(keys) == 1:
                     raise
-                reports.append(ExportReport(str(key), str(key), problems=[str(error)]))  # the others are clear
+                # The others are clear.
+                reports.append(ExportReport(str(key), str(key), problems=[in_options(str(error))]))
     if as_json:
         echo_json([report.as_json() for report in reports])
     else:

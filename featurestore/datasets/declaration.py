@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import tomllib
 from collections.abc import Mapping
@@ -11,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from featurestore.errors import ConfigError, UnknownDatasetError, did_you_mean
-from featurestore.given import read_given
+from featurestore.errors import ConfigError, UnknownDatasetError, did_you_mean, near_names
 from featurestore.key import check_part
+from featurestore.untrusted_io.charset import decode
+from featurestore.untrusted_io.files import expand_path, read_untrusted
 
 MAX_BYTES = 256 << 10
 MAX_DOTS = 256
@@ -27,7 +27,7 @@ class Labels:
     """Where the label of a sample is written."""
 
     file: str
-    """`.npz` (pickled dicts, name -> record) or `.csv`, relative to the dataset's root"""
+    """`.npz` (pickled dicts, name -> record), `.csv` or `.xlsx`, relative to the dataset's root"""
     field: str
     """key of the record, or column of the CSV"""
     kind: LabelKind
@@ -139,6 +139,13 @@ class _Table:
             raise ConfigError(f"{self.where}: {key!r} must be a list of strings, not {values!r}")
         return tuple(values)
 
+    def path(self, key: str, *, required: bool = True) -> str | None:
+        text = self.take(key, str, required=required)
+        try:
+            return None if text is None else str(expand_path(text))
+        except ConfigError as error:
+            raise ConfigError(f"{self.where}: {key!r} is {error}") from error
+
     def one_of(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> Any:
         value = self.take(key, str, default, required=default is None)
         if value not in allowed:
@@ -162,7 +169,7 @@ def parse_declaration(data: Mapping[str, Any], where: str, declared_in: Path | N
     subtitles = None
     if (raw := top.take("subtitles", dict)) is not None:
         table = _Table(raw, f"{where} [subtitles]")
-        file, column = table.take("file", str, required=True), table.take("column", str, required=True)
+        file, column = str(table.path("file")), table.take("column", str, required=True)
         subtitles = Subtitles(file, column, table.take("name", str, "name"))
         table.done()
     dataset = Dataset(
@@ -194,9 +201,9 @@ def _labels(top: _Table, where: str) -> Labels | None:
     if (raw := top.take("labels", dict)) is None:
         return None
     table = _Table(raw, f"{where} [labels]")
-    file, field = table.take("file", str, required=True), table.take("field", str, required=True)
-    if not file.endswith((".npz", ".csv")):
-        raise ConfigError(f"{table.where}: 'file' must end in .npz or .csv, not {file!r}")
+    file, field = str(table.path("file")), table.take("field", str, required=True)
+    if not file.endswith((".npz", ".csv", ".xlsx")):
+        raise ConfigError(f"{table.where}: 'file' must end in .npz, .csv or .xlsx, not {file!r}")
     kind, classes = table.one_of("kind", get_args(LabelKind)), table.texts("classes")
     table.done()
     return Labels(file, field, kind, classes)
@@ -204,7 +211,7 @@ def _labels(top: _Table, where: str) -> Labels | None:
 
 def _split(raw: Any, where: str, labels: Labels | None) -> Split:
     table = _Table(raw, where)
-    count, arrays, file = table.take("count", int), table.texts("arrays"), table.take("file", str)
+    count, arrays, file = table.take("count", int), table.texts("arrays"), table.path("file", required=False)
     column = table.take("column", str, "name")
     character = None
     if (rule := table.take("character", dict)) is not None:
@@ -224,7 +231,7 @@ def _media(top: _Table, where: str, modality: str) -> Media | None:
     if (raw := top.take(modality, dict)) is None:
         return None
     table = _Table(raw, f"{where} [{modality}]")
-    folder, extensions = table.take("folder", str, required=True), table.texts("extensions")
+    folder, extensions = str(table.path("folder")), table.texts("extensions")
     layout: FaceLayout = table.one_of("layout", get_args(FaceLayout), "flat") if modality == "face" else "flat"
     table.done()
     if not extensions or not all(extension.startswith(".") for extension in extensions):
@@ -236,7 +243,7 @@ def read_declaration(path: str | Path) -> Dataset:
     """The dataset that a TOML file of the user's own declares.  ConfigError where it cannot be read."""
     path = Path(path)
     try:
-        text = read_given(path, MAX_BYTES).decode()
+        text = decode(read_untrusted(path, MAX_BYTES), path.name)
         # What tomllib needs for a key of many parts grows with the square of their number.
         if max(line.count(".") for line in text.split("\n")) > MAX_DOTS:
             raise ConfigError(f"dataset declaration {path} has a line with more than {MAX_DOTS} dots")
@@ -293,11 +300,8 @@ def unibench_names() -> list[str]:
 
 def nearest_name(text: str) -> str | None:
     """The name of a known dataset that a misspelt one probably means."""
-    wanted = text.casefold()
-    close = difflib.get_close_matches(wanted, _index(), 10)
-    # Two digits that changed places make mer2032 of mer2023; difflib finds mer2024 as near.
-    swapped = (name for name in close if sorted(name) == sorted(wanted))
-    return next(swapped, close[0] if close else None)
+    near = near_names(text.casefold(), _index())
+    return near[0] if near else None
 
 
 def resolve_dataset(name: str | Path) -> Dataset:
@@ -310,7 +314,7 @@ def resolve_dataset(name: str | Path) -> Dataset:
     """
     text = str(name)
     if text.endswith(".toml"):
-        return read_declaration(text)
+        return read_declaration(expand_path(text))
     canonical = _index().get(text.casefold())
     if canonical is None:
         hint = f"did you mean {close!r}? " if (close := nearest_name(text)) else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featurestore.datasets.declaration import Dataset, Media
+from featurestore.datasets.table import find_table
 from featurestore.errors import ManifestError
 
 
@@ -23,7 +24,7 @@ def dataset_root(dataset: Dataset, root: str | Path | None) -> Path:
     marks = [dataset.labels.file] if dataset.labels else []
     marks += [split.file for split in dataset.splits.values() if split.file]
     marks += [media.folder for media in (dataset.video, dataset.audio, dataset.face) if media]
-    if any((root / mark).exists() for mark in marks):
+    if any(find_table(root, mark).exists() for mark in marks):
         return root
     names = listing(root)
     by_case = {name.casefold(): name for name in sorted(names, reverse=True)}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import ManifestError
-from featurestore.given import read_given
+from featurestore.untrusted_io.files import read_untrusted
 
 MAX_MEMBER_BYTES = 256 << 20  # 31,327 labels with their text are about 10 MB
 MAX_RATIO = 400  # deflate reaches about 1,000 on zeros; pickled dicts of names stay below 30
@@ -135,7 +135,7 @@ def read_label_array(path: str | Path, name: str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(io.BytesIO(read_given(path, MAX_MEMBER_BYTES))) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_untrusted(path, MAX_MEMBER_BYTES))) as archive:
             raw = _member(archive, path, name)
         value = _unpickle(raw)
     except ManifestError:
@@ -171,14 +171,10 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
 
 
 def _unpickle(raw: bytes) -> Any:
-    from numpy.lib import format as npy
+    from featurestore.untrusted_io.npy_header import read_npy_header  # with numpy, which names of datasets do without
 
     stream = io.BytesIO(raw)
-    version = npy.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise pickle.UnpicklingError(f".npy version {version}")
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read_header(stream)
+    shape, _, dtype = read_npy_header(stream)
     if not dtype.hasobject or shape not in ((), (1,)):
         raise pickle.UnpicklingError(f"an array of {dtype} with shape {shape}, not one pickled dict")
     # latin1: what numpy under Python 2 wrote.

@@ -10,10 +10,10 @@ from typing import Any
 from featurestore.datasets.declaration import Dataset, Labels, Split, resolve_dataset
 from featurestore.datasets.files import MediaFolder, MerFactoryFolder, Roots
 from featurestore.datasets.label_npz import read_label_array
-from featurestore.datasets.table import read_columns
+from featurestore.datasets.table import find_table, read_columns
 from featurestore.errors import ManifestError
 from featurestore.key import check_id
-from featurestore.samples import Sample
+from featurestore.sample import Sample
 
 
 def load_dataset(
@@ -53,8 +53,9 @@ def _one_split(dataset: Dataset, folder: Path, split: Split) -> dict[str, str | 
     labels, found = dataset.labels, dict[str, str | None]()
     if split.file is not None:
         written = _csv_labels(folder, labels) if labels else {}
-        for name, _ in read_columns(folder / split.file, split.column, split.column):
-            _add(found, name, written.get(name), folder / split.file)
+        listed = find_table(folder, split.file)
+        for name, _ in read_columns(listed, split.column, split.column):
+            _add(found, name, written.get(name), listed)
     elif labels is not None:
         for array in split.arrays:
             for name, record in read_label_array(folder / labels.file, array).items():
@@ -74,7 +75,7 @@ def _add(found: dict[str, str | None], name: str, label: str | None, path: Path)
 
 
 def _csv_labels(folder: Path, labels: Labels) -> Mapping[str, str]:
-    return dict(read_columns(folder / labels.file, "name", labels.field))
+    return dict(read_columns(find_table(folder, labels.file), "name", labels.field))
 
 
 def label_text(labels: Labels, record: Any, name: str, path: Path) -> str:
@@ -96,7 +97,7 @@ def make_samples(dataset: Dataset, names: Mapping[str, str | None], roots: Roots
     subtitles = dict[str, str]()
     if dataset.subtitles and roots.subtitles:
         table = dataset.subtitles
-        path = roots.subtitles / table.file
+        path = find_table(roots.subtitles, table.file)
         # Features need no subtitles, so a missing table is no error: None is "not known", "" is "nothing said".
         subtitles = dict(read_columns(path, table.name, table.column)) if path.exists() else {}
     video = MediaFolder(dataset.video, roots.video) if dataset.video and roots.video else None

@@ -10,7 +10,7 @@ from typing import Any
 from featurestore.datasets.declaration import Dataset, Media
 from featurestore.datasets.files import MediaFolder, MerFactoryFolder, Roots
 from featurestore.datasets.source import split_names
-from featurestore.datasets.table import read_columns
+from featurestore.datasets.table import find_table, read_columns
 from featurestore.errors import FeatureStoreError
 
 FIRST = 5
@@ -120,9 +120,9 @@ def _media(kind: str, media: Media, folder: Path, names: Iterable[str]) -> Part:
 def _subtitles(dataset: Dataset, folder: Path, names: Iterable[str]) -> Part:
     assert dataset.subtitles is not None  # the caller asked
     table, known, problem = dataset.subtitles, set[str](), None
-    path = folder / table.file
+    path = find_table(folder, table.file)
     try:
-        known = {name for name, text in read_columns(path, table.name, table.column) if text.strip()}
+        known = {name for name, _ in read_columns(path, table.name, table.column)}  # empty: nothing is said
     except FeatureStoreError as error:
         problem = str(error) if path.exists() else "no such file"
     return _part("subtitles", path, names, known.__contains__, problem)

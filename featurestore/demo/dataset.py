@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from featurestore.demo.recording import intensity, pictures, write_movie, write_wav
+from featurestore.demo.recording import intensity, pictures, require_packages, write_movie, write_wav
 from featurestore.demo.script import CLIPS, EMOTIONS, FPS, Clip
+from featurestore.object_npz import write_object_npz
 
 DATA, OUTPUT = "mer2023-dataset-process", "MER-Factory/output"
 
@@ -59,6 +60,7 @@ def write_dataset(root: str | Path) -> None:
 
     Needs av and opencv (MissingPackageError).  Existing files of these names are replaced.
     """
+    require_packages()
     root = Path(root).absolute()
     data = root / DATA
     for folder in ("video", "audio", "openface_face"):
@@ -76,7 +78,8 @@ def write_dataset(root: str | Path) -> None:
     )
     _write_table(root / "manifest.csv", [_manifest_row(clip) for clip in CLIPS])
     quoted = str(root).replace("'", "''")  # as a single-quoted YAML text wants it
-    (root / "mer2023.yaml").write_text(YAML.format(root=quoted, data=DATA, output=OUTPUT, encoder=ENCODER))
+    text = YAML.format(root=quoted, data=DATA, output=OUTPUT, encoder=ENCODER)
+    (root / "mer2023.yaml").write_text(text, encoding="utf-8")
 
 
 def _manifest_row(clip: Clip) -> dict[str, str]:
@@ -94,8 +97,7 @@ def _manifest_row(clip: Clip) -> dict[str, str]:
 def _write_labels(path: Path) -> None:
     """MER2023's layout: one 0-d object array {id: {emo, val}} per split; all demo clips are in test1."""
     test = {clip.id: {"emo": clip.emotion, "val": EMOTIONS[clip.emotion].valence} for clip in CLIPS}
-    none = np.array({}, dtype=object)
-    np.savez(path, train_corpus=none, test1_corpus=np.array(test, dtype=object), test2_corpus=none, test3_corpus=none)
+    write_object_npz(path, {"train_corpus": {}, "test1_corpus": test, "test2_corpus": {}, "test3_corpus": {}})
 
 
 def _write_table(path: Path, rows: list[dict[str, str]]) -> None:
@@ -136,7 +138,7 @@ def _write_mer_factory(folder: Path, clip: Clip) -> None:
         },
         "fine_grained_descriptions": {"summary_description": EMOTIONS[clip.emotion].summary},
     }
-    (folder / f"{clip.id}_au_analysis.json").write_text(json.dumps(analysis, indent=4) + "\n")
+    (folder / f"{clip.id}_au_analysis.json").write_text(json.dumps(analysis, indent=4) + "\n", encoding="utf-8")
 
 
 def _openface_row(aus: dict[str, list[float]], index: int) -> dict[str, str]:

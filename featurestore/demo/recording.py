@@ -18,6 +18,17 @@ MOVIE_RATE_HZ, WAV_RATE_HZ = 44100, 16000
 X264 = {"preset": "veryfast", "crf": "23", "bf": "2", "g": "250", "x264-params": "cpu-independent=1"}
 
 
+def require_packages() -> None:
+    """MissingPackageError where what the demo dataset is made with is not installed."""
+    try:
+        import av  # noqa: F401 - to know that it is there
+        import cv2  # noqa: F401 - as well
+    except ImportError as error:
+        raise MissingPackageError(
+            "the demo dataset is made with av and opencv, which are not installed: pip install 'featurestore[encoders]'"
+        ) from error
+
+
 def intensity(clip: Clip) -> NDArray[np.float64]:
     """How strong the expression is, (n_frames,) in 0 to 1.  A cusp: 1 at the peak frame and clearly less beside it."""
     distance = np.abs(np.arange(clip.n_frames) - clip.peak_index)
@@ -53,12 +64,7 @@ def sound(clip: Clip, rate_hz: int) -> NDArray[np.float32]:
 
 def write_movie(path: Path, clip: Clip, frames: NDArray[np.uint8]) -> None:
     """h264 (yuv420p, 2 B-frames, one keyframe, as most MER2023 clips) with stereo AAC sound at 44.1 kHz."""
-    try:
-        import av  # an extra; only who makes the demo dataset needs it
-    except ImportError as error:
-        raise MissingPackageError(
-            "the demo dataset is made with av and opencv, which are not installed: pip install 'featurestore[encoders]'"
-        ) from error
+    import av  # an extra; only who makes the demo dataset needs it
 
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as movie:
         video = movie.add_stream("libx264", rate=FPS, options=X264)

@@ -103,7 +103,7 @@ CLIPS = (
     Clip("sample_00000005", "neutral", 88, 44, "The bus leaves at nine.", "公共汽车九点开。"),
     Clip("sample_00000006", "worried", 119, 101, "What if nobody finds us?", "要是没人找到我们怎么办？"),
     Clip("sample_00000007", "happy", 51, 50, "It is for you, open it.", "这是给你的，打开看看。"),
-    Clip("sample_00000008", "sad", 125, 30, "I miss the old house.", "我想念老房子。"),
+    Clip("sample_00000008", "sad", 125, 30, "I miss the old housekeeping.", "我想念老房子。"),
     Clip("sample_00000009", "angry", 80, 78, "You promised me!", "你答应过我的！"),
     Clip("sample_00000010", "surprise", 97, 60, "All of it, in one night?", "一个晚上就全部做完了？"),
     Clip("sample_00000011", "neutral", 66, 1, "Put it on the table, please.", "请放在桌子上。"),

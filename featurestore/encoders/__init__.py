@@ -11,7 +11,6 @@ an entry point of the group `featurestore.encoders` whose name is the encoder's 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -21,7 +20,8 @@ from os import PathLike, fspath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from featurestore.errors import ConfigError, InvalidNameError, MissingPackageError, UnknownEncoderError
+from featurestore.errors import ConfigError, InvalidNameError, MissingPackageError, UnknownEncoderError, near_names
+from featurestore.key import check_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +45,9 @@ class Encoder(Protocol):
     it has a parameter of that name.  `weights` is None, a local path, or "random:SEED"; `device` is
     None (the encoder chooses) or a name such as "cuda:1".  The constructor only assigns: everything
     but `encode` works before weights are read and without importing torch.
+
+    A class may have a method `load()`, which reads the weights: called before the first batch, so that reports
+    tell loading from encoding.
 
     A class may have methods `weights_identity() -> dict` and `weights_origin() -> dict` (see the functions
     of those names); it is then given hub ids as they were typed.  Others get the path of the snapshot.
@@ -93,17 +96,38 @@ ENCODERS: Mapping[str, str] = MappingProxyType(_registry)
 
 
 def register_encoder(name: str, target: str) -> None:
-    """Make the class at `target`, "module:Class", known under `name`.  Imports nothing.
+    """Make a class known as an encoder under a name, which becomes part of keys.  Imports nothing.
 
-    Raises InvalidNameError if another class has that name already, or if `target` is not "module:Class".
+    Args:
+        name: As it stands in a key.
+        target: The class as text, "module:Class"; what it must have is said by `Encoder`.
+
+    Raises:
+        InvalidNameError: Another class has the name, no key can have it, or `target` is not "module:Class".
+
+    Example:
+        >>> register_encoder("MEAN_COLOUR", "mean_colour:MeanColour")                   # doctest: +SKIP
     """
-    module, colon, attribute = target.partition(":")
+    check_part("encoder", name)
+    module, colon, attribute = target.partition(":") if isinstance(target, str) else ("", "", "")
     if not (module and colon and attribute):
-        raise InvalidNameError(f"encoder {name!r} is registered as {target!r}; it must be 'module:Class'")
+        raise InvalidNameError(
+            f"encoder {name!r} is registered as {target!r:.80}; it must be 'module:Class'{_as_text(target)}"
+        )
     if _registry.setdefault(name, target) != target:
         raise InvalidNameError(
             f"encoder {name!r} is {_registry[name]} already and cannot become {target}; choose another name"
         )
+
+
+def _as_text(target: object) -> str:
+    """For messages: how a class is written that was given itself."""
+    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return ""
+    if module == "__main__" or "." in name:
+        return f": move {name} to the top level of a module, and name it as text, 'my_module:{name.rpartition('.')[2]}'"
+    return f", as text: '{module}:{name}'"
 
 
 def encoder_names() -> list[str]:
@@ -128,7 +152,7 @@ def load_encoder(
     make = _encoder_class(name)
     spec = None if weights is None else fspath(weights)
     options: dict[str, str] = {}
-    if "compute_dtype" in inspect.signature(make).parameters:
+    if "compute_dtype" in _parameters(make, name):
         options["compute_dtype"] = compute_dtype
     elif compute_dtype != "float32":
         raise ConfigError(f"encoder {name!r} has no parameter compute_dtype, so it cannot compute in {compute_dtype}")
@@ -173,6 +197,18 @@ def weights_origin(encoder: Encoder, weights: str | PathLike[str] | None = None)
     return {} if path is None else {"path": path}
 
 
+def _parameters(make: Callable[..., Any], name: str) -> Mapping[str, inspect.Parameter]:
+    """What an encoder's class is called with.  Raises ConfigError where it cannot be called as an encoder's is."""
+    try:
+        signature = inspect.signature(make)
+        signature.bind(None, None)
+    except TypeError as error:
+        raise ConfigError(
+            f"encoder {name!r} is {make!r:.80}, which must be a class that is called as Class(weights, device): {error}"
+        ) from None
+    return signature.parameters
+
+
 def _answers_for_its_weights(encoder: object) -> bool:
     """Whether an encoder, or the class or call that makes one, knows what its weights are."""
     return hasattr(encoder.func if isinstance(encoder, partial) else encoder, "weights_identity")
@@ -212,7 +248,7 @@ def _unknown(name: str) -> UnknownEncoderError:
         # 'ViT-B32.openai' is near 'ViT-B-32.openai', not near the name of any registered encoder.
         known += [f"{architecture}.{tag}" for architecture in architectures()]
     folded = {candidate.casefold(): candidate for candidate in known}
-    near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3)]
+    near = [folded[match] for match in near_names(name.casefold(), folded, 3)]
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return UnknownEncoderError(
         f"no encoder is called {name!r}; {hint}Known: {', '.join(sorted(_registry))}, "

@@ -5,7 +5,6 @@ open_clip's are read as files, because importing it takes torch and seconds.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -16,7 +15,7 @@ from typing import Any
 from featurestore.encoders.clip_format import from_hugging_face
 from featurestore.encoders.notes import remembered
 from featurestore.encoders.weights import Checkpoint, missing_package
-from featurestore.errors import UnknownEncoderError
+from featurestore.errors import UnknownEncoderError, near_names
 
 
 def describe_tower(checkpoint: Checkpoint, known: dict[str, Any], tower: str) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def describe_tower(checkpoint: Checkpoint, known: dict[str, Any], tower: str) ->
     if own:
         architecture = own.get("model_cfg", own)
     elif theirs:
-        architecture = from_hugging_face(theirs, str(checkpoint.folder / "config.json"))
+        architecture = from_hugging_face(theirs, str(checkpoint.folder / "config.json"), tower)
     else:
         architecture = known["architecture"]
     described = {**known, "architecture": only_tower(architecture, tower)}
@@ -74,13 +73,15 @@ def published_tag(architecture: str, tag: str) -> dict[str, Any]:
     listing = _open_clip_folder() / "pretrained.py"
 
     def look_up() -> str:
-        from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model  # imports torch
-
+        try:
+            from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model  # imports torch
+        except ImportError as error:
+            raise missing_package(error.name or "open_clip_torch") from None
         return json.dumps([get_pretrained_cfg(architecture, tag), list_pretrained_tags_by_model(architecture)])
 
     entry, tags = json.loads(remembered("published by open_clip", f"{architecture}.{tag}", (listing,), look_up))
     if not entry:
-        near = difflib.get_close_matches(tag, tags, n=3, cutoff=0.4)
+        near = near_names(tag, tags, 3, 0.4)
         raise UnknownEncoderError(
             f"open_clip publishes no weights {tag!r} for {architecture}; "
             + (f"did you mean {' or '.join(map(repr, near))}? " if near else "")

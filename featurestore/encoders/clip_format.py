@@ -58,7 +58,7 @@ def text_tower(tensors: Tensors) -> Tensors:
         names = {
             short: name
             for short, name in _within(tensors, "").items()
-            if not short.startswith("visual.") and short not in _NEITHER_TOWER
+            if not short.startswith(("visual.", "vision_model.", "visual_projection.")) and short not in _NEITHER_TOWER
         }
     return Renamed(tensors, _some(names, tensors, "text"))
 
@@ -101,34 +101,45 @@ def _within(tensors: Tensors, prefix: str) -> dict[str, str]:
     return {short.removeprefix(prefix): name for short, name in bare.items() if short.startswith(prefix)}
 
 
-def from_hugging_face(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """config.json of a Hugging Face CLIP as open_clip's architecture; what it leaves out has transformers' defaults.
+def from_hugging_face(config: Mapping[str, Any], where: str, tower: str) -> dict[str, Any]:
+    """One tower of a Hugging Face CLIP, from its config.json, as open_clip's architecture.
 
-    Raises ConfigError for a model that is not CLIP, or that open_clip cannot build.
+    The config is that of a whole CLIP or of this tower alone; what it leaves out has transformers' defaults, and the
+    other tower does not matter.  `tower` is "vision_cfg" or "text_cfg".
+    Raises ConfigError for a model that is not CLIP or has no such tower, or that open_clip cannot build.
     """
     kind = config.get("model_type")
-    if kind not in ("clip", "clip_vision_model", "clip_text_model"):
-        raise ConfigError(f"{where} describes a model of type {kind!r}; this encoder needs 'clip'")
-    vision = config if kind == "clip_vision_model" else config.get("vision_config") or {}
-    text = config if kind == "clip_text_model" else config.get("text_config") or {}
-    acts = {part.get("hidden_act", "quick_gelu") for part in (vision, text)}
-    if not acts <= {"quick_gelu", "gelu"} or len(acts) != 1:
-        raise ConfigError(f"{where} has hidden_act {' and '.join(sorted(acts))}; one of quick_gelu, gelu is needed")
+    name = {"vision_cfg": "vision", "text_cfg": "text"}[tower]
+    if kind not in ("clip", f"clip_{name}_model"):
+        raise ConfigError(
+            f"{where} describes a model of type {kind!r}; this encoder needs 'clip' or 'clip_{name}_model'"
+        )
+    part = config if kind != "clip" else config.get(f"{name}_config") or {}
+    activation = part.get("hidden_act", "quick_gelu")
+    if activation not in ("quick_gelu", "gelu"):
+        raise ConfigError(f"{where} has hidden_act {activation!r}; quick_gelu or gelu is needed")
     return {
         "embed_dim": config.get("projection_dim", 512),
-        "quick_gelu": acts == {"quick_gelu"},
-        "vision_cfg": {
-            "image_size": vision.get("image_size", 224),
-            "patch_size": vision.get("patch_size", 32),
-            "head_width": vision.get("hidden_size", 768) // vision.get("num_attention_heads", 12),
-            **_transformer(vision, width=768, intermediate=3072),
-        },
-        "text_cfg": {
-            "context_length": text.get("max_position_embeddings", 77),
-            "vocab_size": text.get("vocab_size", 49408),
-            "heads": text.get("num_attention_heads", 8),
-            **_transformer(text, width=512, intermediate=2048),
-        },
+        "quick_gelu": activation == "quick_gelu",
+        tower: _image_transformer(part) if tower == "vision_cfg" else _text_transformer(part),
+    }
+
+
+def _image_transformer(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "image_size": part.get("image_size", 224),
+        "patch_size": part.get("patch_size", 32),
+        "head_width": part.get("hidden_size", 768) // part.get("num_attention_heads", 12),
+        **_transformer(part, width=768, intermediate=3072),
+    }
+
+
+def _text_transformer(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "context_length": part.get("max_position_embeddings", 77),
+        "vocab_size": part.get("vocab_size", 49408),
+        "heads": part.get("num_attention_heads", 8),
+        **_transformer(part, width=512, intermediate=2048),
     }
 
 

@@ -6,15 +6,16 @@ import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.encoders.device import full_precision, usable_device
-from featurestore.encoders.likeness import require_like
+from featurestore.encoders.config_validation import validate_config
+from featurestore.encoders.convolutions import right_convolutions
+from featurestore.encoders.device import usable_device
 from featurestore.encoders.notes import recall, remember, remembered
+from featurestore.encoders.surroundings import undisturbed
 from featurestore.encoders.tensors import Tensors, digest, read_tensors
 from featurestore.encoders.weights import (
     Checkpoint,
@@ -25,13 +26,14 @@ from featurestore.encoders.weights import (
     random_identity,
 )
 from featurestore.errors import ConfigError, FeatureStoreError, InputError, WeightsNotFoundError
+from featurestore.untrusted_io.files import expand_path
 
 if TYPE_CHECKING:
     import torch
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
-_loading = threading.Lock()
-_running = threading.Lock()  # one network at a time: settings of the whole process are changed meanwhile
+# One network at a time is loaded, by whichever thread misses first, or run: all draw from one generator of the process.
+_turn = threading.RLock()
 
 
 class FrozenNetwork(ABC):
@@ -129,7 +131,7 @@ class FrozenNetwork(ABC):
                 f"{self.name}: config files in {source.folder} are not those of such a network "
                 f"({type(error).__name__}: {error}); fetch them again"
             ) from error
-        require_like(described, self.known(), str(source.folder))
+        validate_config(described, self.known(), str(source.folder))
         return described
 
     def config(self) -> dict[str, Any]:
@@ -180,7 +182,7 @@ class FrozenNetwork(ABC):
     @property
     def _places(self) -> tuple[str, str]:
         """The weights as a path, which depends on the working directory, and as typed, for those from the hub."""
-        return f"{self.name} {Path(self.weights or '').expanduser().absolute()}", f"{self.name} {self.weights}"
+        return f"{self.name} {expand_path(self.weights or '').absolute()}", f"{self.name} {self.weights}"
 
     def _last_seen(self) -> dict[str, Any] | None:
         notes = (recall(f"last seen by {self._kind}", place) for place in self._places)
@@ -189,10 +191,14 @@ class FrozenNetwork(ABC):
     @property
     def network(self) -> torch.nn.Module:
         """The network with its weights, on its device.  Made when first used: this imports torch."""
-        with _loading:  # two threads that miss at once must not load it twice
+        with _turn, undisturbed():
             if self._network is None:
                 self._network, self._built = self._load()
             return self._network
+
+    def load(self) -> None:
+        """Import torch and read the weights now, not with the first batch."""
+        _ = self.network
 
     def _load(self) -> tuple[torch.nn.Module, dict[str, Any]]:
         try:
@@ -202,21 +208,25 @@ class FrozenNetwork(ABC):
         source = self.source
         description = self.describe()
         device = usable_device(self.device)
-        if isinstance(source, Random):
-            with torch.random.fork_rng(devices=[]):
+        # A network draws its first weights also where others take their place.
+        with torch.random.fork_rng(devices=[]):
+            if isinstance(source, Random):
                 torch.default_generator.manual_seed(source.seed)
                 network = self.build(description, None)
-        else:
-            try:
-                network = self.build(description, self.select(read_tensors(source.files)))
-            except InputError as error:
-                raise InputError(f"{self.name}: {source.files[0]}: {error}") from error
+            else:
+                try:
+                    network = self.build(description, self.select(read_tensors(source.files)))
+                except InputError as error:
+                    raise InputError(f"{self.name}: {source.files[0]}: {error}") from error
         if self._said not in (None, (self._look_at_weights(), description)):
             raise InputError(
                 f"{self.name}: {self.weights_origin().get('path')} or the config beside it has changed since its "
                 f"digest was taken, so features would get the wrong recipe; start again"
             )
-        return network.eval().requires_grad_(False).to(device, getattr(torch, self.compute_dtype)), description
+        network = network.eval().requires_grad_(False).to(device, getattr(torch, self.compute_dtype))
+        if device.type == "cpu" and self.compute_dtype != "float32":
+            network = right_convolutions(network)
+        return network, description
 
     def encode(self, batch: Any) -> NDArray[np.float32]:
         """Features of a batch, (n, dim) float32; for the form of the batch see `featurestore.encoders.Encoder`.
@@ -231,9 +241,9 @@ class FrozenNetwork(ABC):
         network = self.network
         import torch  # loaded by the line above
 
-        with _running, torch.inference_mode(), full_precision():
+        with _turn, undisturbed(), torch.inference_mode():
             features = self.run(network, batch, next(network.parameters()))
-        result: NDArray[np.float32] = features.float().cpu().numpy()
+            result: NDArray[np.float32] = features.float().cpu().numpy()
         return result
 
 

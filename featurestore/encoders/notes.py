@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from featurestore.given import parse_json, read_given
+from featurestore.errors import ConfigError
+from featurestore.untrusted_io.files import expand_path, parse_json, read_untrusted
 
 NOTE_BYTES = 16 << 20
 # A file may change twice within one tick of its clock, so one that has just been written is not trusted to stay.
@@ -48,24 +49,36 @@ def recall(kind: str, subject: str) -> str | None:
     return None if known is None else str(known["value"])
 
 
-def _note(kind: str, subject: str) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    name = hashlib.sha256(f"{kind}\n{subject}".encode()).hexdigest()[:32]
-    return Path(base) / "featurestore" / "weights" / f"{name}.json"
-
-
-def _read_note(path: Path) -> dict[str, Any] | None:
+def cache_folder() -> Path | None:
+    """Where notes are kept; None for a user who has no home, as in a container that runs under any number."""
     try:
-        note = parse_json(read_given(path, NOTE_BYTES))
+        return expand_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "featurestore"
+    except ConfigError:  # neither $HOME nor an entry among the users
+        return None
+
+
+def _note(kind: str, subject: str) -> Path | None:
+    folder = cache_folder()
+    name = hashlib.sha256(f"{kind}\n{subject}".encode()).hexdigest()[:32]
+    return None if folder is None else folder / "weights" / f"{name}.json"
+
+
+def _read_note(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        note = parse_json(read_untrusted(path, NOTE_BYTES))
     except (OSError, ValueError):
         return None
     return note if isinstance(note, dict) and {"stamp", "value"} <= note.keys() else None
 
 
-def _write_note(path: Path, note: dict[str, Any]) -> None:
+def _write_note(path: Path | None, note: dict[str, Any]) -> None:
+    if path is None:
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
             json.dump(note, file)
         os.replace(file.name, path)
     except OSError:

@@ -67,10 +67,12 @@ class SpeechEncoder(HuggingFaceNetwork):
 
         windows = torch.from_numpy(normalise(batch, self.describe()["normalised"])).to(like.device, like.dtype)
         rows = []
-        for part in torch.split(windows, AT_ONCE):
-            output = network(part, output_hidden_states=True)
-            layers = torch.stack([*output.hidden_states[-4:-1], output.last_hidden_state])
-            rows.append(layers.mean(dim=0).mean(dim=1))
+        # For each layer transformers draws whether training would drop it, also where nothing is dropped.
+        with torch.random.fork_rng(devices=[]):
+            for part in torch.split(windows, AT_ONCE):
+                output = network(part, output_hidden_states=True)
+                layers = torch.stack([*output.hidden_states[-4:-1], output.last_hidden_state])
+                rows.append(layers.mean(dim=0).mean(dim=1))
         return torch.cat(rows)
 
 

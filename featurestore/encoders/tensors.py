@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.encoders.weights import missing_package
 from featurestore.errors import InputError
-from featurestore.given import parse_json, require_file
+from featurestore.untrusted_io.files import is_lfs_pointer, open_untrusted, parse_json
 
 Array = NDArray[np.float32]
 Tensors = Mapping[str, Array]
@@ -70,7 +71,7 @@ class SafetensorsFile(Mapping[str, Array]):
             raise InputError(f"{self.path}: tensor {name!r} has dtype {entry['dtype']}, which cannot be read")
         if end - begin != math.prod(shape) * np.dtype(dtype).itemsize:
             raise InputError(f"{self.path}: tensor {name!r} has {end - begin} bytes, which is not what its shape needs")
-        with open(self.path, "rb") as file:
+        with open_untrusted(self.path) as (file, _):
             file.seek(self._start + begin)
             data = file.read(end - begin)
         if len(data) != end - begin:
@@ -106,26 +107,29 @@ class Renamed(Mapping[str, Array]):
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header without its metadata, and where the data begin."""
     try:
-        require_file(path)
-        size = path.stat().st_size
+        _refuse_pointer(path)
+        with open_untrusted(path) as (file, status):
+            size = status.st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or not 2 <= length <= min(size - 8, _HEADER_LIMIT):
+                raise InputError(f"{path} is no safetensors file, or is truncated ({size} bytes); fetch the file again")
+            text = file.read(length)
     except OSError as error:
         raise InputError(f"weights {path} cannot be read: {error.strerror}; fetch the file again") from error
-    with open(path, "rb") as file:
-        if file.read(19) == b"version https://git":
-            raise InputError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its repository")
-        file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length <= min(size - 8, _HEADER_LIMIT):
-            raise InputError(f"{path} is no safetensors file, or is truncated ({size} bytes); fetch the file again")
-        try:
-            header: dict[str, Any] = parse_json(file.read(length))
-            header.pop("__metadata__", None)
-            last = max((_end_of(name, entry) for name, entry in header.items()), default=0)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{path} has a header that is not safetensors' ({error}); fetch the file again") from None
+    try:
+        header: dict[str, Any] = parse_json(text)
+        header.pop("__metadata__", None)
+        last = max((_end_of(name, entry) for name, entry in header.items()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} has a header that is not safetensors' ({error}); fetch the file again") from None
     if size != 8 + length + last:
         raise InputError(f"{path} has {size} bytes where its header asks for {8 + length + last}; fetch the file again")
     return header, 8 + length
+
+
+def _refuse_pointer(path: Path) -> None:
+    if is_lfs_pointer(path):
+        raise InputError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its repository")
 
 
 def _end_of(name: str, entry: Any) -> int:
@@ -146,12 +150,16 @@ def load_plain(path: Path) -> Any:
 
     Raises InputError for a file that cannot be read or asks for more than that.
     """
-    import torch  # only this format needs it
-
     try:
-        require_file(path)
+        import torch  # only this format needs it
+    except ImportError:
+        raise missing_package("torch") from None
+    try:
+        _refuse_pointer(path)
         # weights_only: a pickle from elsewhere may otherwise run any code.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except InputError:
+        raise
     # A pickle that torch did not write makes its unpickler raise almost anything.
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__

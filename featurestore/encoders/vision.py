@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from featurestore.encoders.clip import check_images, to_pixels
 from featurestore.encoders.hugging_face import HuggingFaceNetwork
-from featurestore.encoders.weights import Published
+from featurestore.encoders.weights import Published, missing_package
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +63,10 @@ class ImageEncoder(HuggingFaceNetwork):
 
 def resize(image: NDArray[np.uint8], size: list[int], crop: list[int] | None) -> NDArray[np.uint8]:
     """(H, W, 3) -> `size` (height, width) by Pillow's bicubic filter, then the middle `crop` of it."""
-    from PIL import Image  # comes with the encoders extra
-
+    try:
+        from PIL import Image  # comes with the encoders extra
+    except ImportError:
+        raise missing_package("pillow") from None
     height, width = size
     if image.shape[:2] != (height, width):
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))

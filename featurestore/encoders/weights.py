@@ -10,27 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from featurestore.encoders.hub import HUB_ID, Snapshot, cache_folder, find_snapshot, how_to_fetch
 from featurestore.encoders.notes import remembered
 from featurestore.errors import ConfigError, MissingPackageError, WeightsNotFoundError
-from featurestore.given import parse_json, read_given
+from featurestore.untrusted_io.files import expand_path, open_untrusted, parse_json, read_untrusted
 
 # Tried in this order; of one model in several formats, safetensors wins: no torch is needed to read it.
 FILES = (
     "model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
     "model.safetensors.index.json", "pytorch_model.bin", "open_clip_pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
+# What encoders read beside the weights; a file of these that the repository has must not be missing unnoticed.
+CONFIGS = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+DESCRIPTIONS = ("config.json", "open_clip_config.json")
 CONFIG_BYTES = 64 << 20  # an index of shards has a line for each tensor
 SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 HOW_TO_DO_WITHOUT = (
-    "To read stored features without the weights, name their recipe (recipe='...' in Python, KEY@PREFIX on the "
+    "To read stored features without the weights, name their recipe (fingerprint='...' in Python, KEY@PREFIX on the "
     "command line); to try things out, use weights 'random:0'"
 )
 
@@ -53,7 +56,7 @@ class Checkpoint:
     def read_json(self, name: str) -> dict[str, Any]:
         """A config file of the folder, {} if there is none.  Raises ConfigError if it is not a JSON object."""
         try:
-            content = parse_json(read_given(self.folder / name, CONFIG_BYTES))
+            content = parse_json(read_untrusted(self.folder / name, CONFIG_BYTES))
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -87,10 +90,10 @@ def find(weights: str | None, published: Published | None, wanted_by: str) -> Ra
         if not re.fullmatch(r"\d{1,9}", seed):
             raise ConfigError(f"weights {weights!r} of {wanted_by}: the seed must be a whole number below 10^9")
         return Random(int(seed))
-    path = Path(weights).expanduser()
+    path = expand_path(weights)
     if path.exists():
         return _on_disk(path, wanted_by)
-    hub = _HUB_ID.fullmatch(weights)
+    hub = HUB_ID.fullmatch(weights)
     if hub is None:
         raise WeightsNotFoundError(
             f"{wanted_by}: there is no file or directory {weights}. Weights are a directory with "
@@ -101,12 +104,15 @@ def find(weights: str | None, published: Published | None, wanted_by: str) -> Ra
 
 def local_path(weights: str | None, wanted_by: str) -> str | None:
     """`weights` as encoders of other packages get it: None, "random:SEED", or a path that exists."""
-    if weights is None or weights.startswith("random:") or Path(weights).expanduser().exists():
+    if weights is None or weights.startswith("random:"):
         return weights
-    hub = _HUB_ID.fullmatch(weights)
+    if (path := expand_path(weights)).exists():
+        return str(path)
+    hub = HUB_ID.fullmatch(weights)
     if hub is None:
         raise WeightsNotFoundError(f"{wanted_by}: there is no file or directory {weights}. {HOW_TO_DO_WITHOUT}")
-    return str(_snapshot(hub["repo"], hub["revision"], (), wanted_by))
+    # Which of its files an encoder of another package needs, that encoder knows.
+    return str(_snapshot(hub["repo"], hub["revision"], (), wanted_by).folder)
 
 
 def file_identity(weights: str | None, wanted_by: str) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def file_identity(weights: str | None, wanted_by: str) -> dict[str, Any]:
     path = local_path(weights, wanted_by)
     if path is None or path.startswith("random:"):
         return {"spec": path}
-    root = Path(path).expanduser()
+    root = expand_path(path)
     inside = root.rglob("*") if root.is_dir() else [root]
     files = sorted(
         file for file in inside if file.is_file() and not any(p.startswith(".") for p in file.relative_to(root).parts)
@@ -124,7 +130,7 @@ def file_identity(weights: str | None, wanted_by: str) -> dict[str, Any]:
         total = hashlib.sha256()
         for file in files:
             total.update(json.dumps(str(file.relative_to(root))).encode() + b"\n")
-            with open(file, "rb") as content:
+            with open_untrusted(file) as (content, _):
                 total.update(hashlib.file_digest(content, "sha256").digest())
         return total.hexdigest()
 
@@ -153,6 +159,12 @@ def missing_package(package: str) -> MissingPackageError:
 # -- finding ---------------------------------------------------------------------------------------------------------
 
 
+class _AbsentPartsError(WeightsNotFoundError):
+    """An index of parts is here, and not all parts that it lists."""
+
+    parts: tuple[str, ...] = ()
+
+
 def _on_disk(path: Path, wanted_by: str, revision: str | None = None) -> Checkpoint:
     if path.is_file():
         if path.suffix not in SUFFIXES:
@@ -170,7 +182,9 @@ def _on_disk(path: Path, wanted_by: str, revision: str | None = None) -> Checkpo
         files = tuple(path / shard for shard in sorted(set(shards.values())))
         absent = [file.name for file in files if not file.is_file()]
         if absent or not files:
-            raise WeightsNotFoundError(f"{wanted_by}: {path / name} lists {absent or 'no files'} which is not there")
+            error = _AbsentPartsError(f"{wanted_by}: {path / name} lists {absent or 'no files'} which is not there")
+            error.parts = tuple(absent)
+            raise error
         return Checkpoint(path, files, revision)
     present = sorted(entry.name for entry in path.iterdir())[:10]
     raise WeightsNotFoundError(
@@ -184,31 +198,59 @@ def _is_file_name(name: object) -> bool:
 
 
 def _in_hub_cache(repo: str, revision: str | None, files: tuple[str, ...], wanted_by: str) -> Checkpoint:
-    folder = _snapshot(repo, revision, files, wanted_by)
+    snapshot = _snapshot(repo, revision, files, wanted_by)
+    folder, listed = snapshot.folder, snapshot.listed
+    configs = [name for name in (files or CONFIGS) if name in CONFIGS and listed is not None and name in listed]
+    absent = [name for name in configs if not (folder / name).is_file()]
     try:
-        return _on_disk(folder, wanted_by, revision=folder.name)
+        checkpoint = _on_disk(folder, wanted_by, revision=folder.name)
+    except _AbsentPartsError as error:
+        raise WeightsNotFoundError(f"{error}. {_advice(repo, revision, [*absent, *error.parts])}") from None
     except WeightsNotFoundError as error:
-        raise WeightsNotFoundError(f"{error}. {_how_to_fetch(repo, revision, files)}") from None
+        if listed is not None and not any(name in listed for name in FILES):
+            raise WeightsNotFoundError(
+                f"{error}. The repository {repo} has no weights under such a name either: it has "
+                f"{', '.join(sorted(listed)[:10])}. Give a file or a directory as weights=DIR (--weights DIR)"
+            ) from None
+        wanted = files if listed is None else [*configs, *_weights_among(listed, files)]
+        raise WeightsNotFoundError(f"{error}. {_advice(repo, revision, wanted)}") from None
+    if not absent and not files and listed is None and not any((folder / name).is_file() for name in DESCRIPTIONS):
+        # A file that was fetched alone: nobody knows what lies beside it in the repository, until all is fetched.
+        raise WeightsNotFoundError(
+            f"{wanted_by}: {folder} has the weights, but none of {', '.join(DESCRIPTIONS)}, which say how they are "
+            f"used. {_advice(repo, revision, ())}"
+        )
+    if absent:
+        raise WeightsNotFoundError(
+            f"{wanted_by}: {folder} has the weights, but not {' and '.join(absent)}, which the repository has and "
+            f"which says how they are used. {_advice(repo, revision, absent)}"
+        )
+    return checkpoint
 
 
-def _snapshot(repo: str, revision: str | None, files: tuple[str, ...], wanted_by: str) -> Path:
-    try:
-        from huggingface_hub import constants, snapshot_download  # 0.1 s; only hub ids need it
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-    except ImportError:
-        raise missing_package("huggingface_hub") from None
-    try:
-        return Path(snapshot_download(repo, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, ValueError):
+def _weights_among(listed: Collection[str], preferred: Collection[str]) -> list[str]:
+    """The weights that a repository has: those that are preferred or else the first format, with all parts."""
+    name = next(name for name in (*(each for each in FILES if each in preferred), *FILES) if name in listed)
+    stem, index, _ = name.partition(".index.json")
+    if not index:
+        return [name]
+    stem, _, suffix = stem.rpartition(".")
+    part = re.compile(rf"{re.escape(stem)}-\d+-of-\d+\.{suffix}")
+    return [name, *sorted(each for each in listed if part.fullmatch(each))]
+
+
+def _snapshot(repo: str, revision: str | None, files: tuple[str, ...], wanted_by: str) -> Snapshot:
+    found = find_snapshot(repo, revision)
+    if found is None:
         raise WeightsNotFoundError(
             f"{wanted_by}: the weights {repo}{f'@{revision}' if revision else ''} are not on this machine (looked in "
-            f"{constants.HF_HUB_CACHE}). {_how_to_fetch(repo, revision, files)}. {HOW_TO_DO_WITHOUT}"
-        ) from None
+            f"{cache_folder()}). {_advice(repo, revision, files)}. {HOW_TO_DO_WITHOUT}"
+        )
+    return found
 
 
-def _how_to_fetch(repo: str, revision: str | None, files: tuple[str, ...]) -> str:
-    command = " ".join(["hf download", repo, *files, *(["--revision", revision] if revision else [])])
+def _advice(repo: str, revision: str | None, files: Sequence[str]) -> str:
     return (
-        f"Fetch them with `{command}` where there is a network (then copy the cache here or set HF_HUB_CACHE), "
-        f"or give a directory that holds them as weights=DIR (--weights DIR)"
+        f"Fetch them with `{how_to_fetch(repo, revision, files)}` where there is a network (then copy the cache here "
+        f"or set HF_HUB_CACHE), or give a directory that holds them as weights=DIR (--weights DIR)"
     )

@@ -11,16 +11,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featurestore.media.audio import SAMPLE_RATE_HZ, Audio, audio_recipe, audio_windows, read_audio
+    from featurestore.media.audio import Audio, audio_recipe, audio_windows, read_audio
     from featurestore.media.faces import FaceIndex, count_faces, face_recipe, read_faces
     from featurestore.media.pool import DecodePool
+    from featurestore.media.resampling import SAMPLE_RATE_HZ
     from featurestore.media.video import DecodedFrames, VideoIndex, decode_frames, index_video, video_recipe
 
-MEDIA_VERSION = 1
-"""Part of every recipe; goes up when the same file would give other numbers."""
+MEDIA_VERSIONS = {"frame": 2, "face": 1, "audio": 2}
+"""Part of every recipe, by modality; goes up when the same file would give other numbers, or another failure.
+
+frame 2: pictures of odd files: packed B-frames, fields, gradual refresh, mirrored matrices, starts in the middle
+audio 2: sound of all files by FFmpeg, to its real end: joined files, formats that change, lengths that nobody stated
+"""
 
 __all__ = [
-    "MEDIA_VERSION",
+    "MEDIA_VERSIONS",
     "media_recipe",
     # video
     "DecodedFrames",
@@ -53,7 +58,7 @@ _HOME = {
     "count_faces": "faces",
     "face_recipe": "faces",
     "read_faces": "faces",
-    "SAMPLE_RATE_HZ": "audio",
+    "SAMPLE_RATE_HZ": "resampling",
     "Audio": "audio",
     "audio_recipe": "audio",
     "audio_windows": "audio",
@@ -71,15 +76,15 @@ def media_recipe(modality: str, size: tuple[int, int] | None, allow_corrupt: boo
     if modality == "frame" and size is not None:
         from featurestore.media.video import video_recipe
 
-        return {"version": MEDIA_VERSION, **video_recipe(size, allow_corrupt)}
+        return {"version": MEDIA_VERSIONS[modality], **video_recipe(size, allow_corrupt)}
     if modality == "face" and size is not None:
         from featurestore.media.faces import face_recipe
 
-        return {"version": MEDIA_VERSION, **face_recipe(size)}
+        return {"version": MEDIA_VERSIONS[modality], **face_recipe(size)}
     if modality == "audio":
         from featurestore.media.audio import audio_recipe
 
-        return {"version": MEDIA_VERSION, **audio_recipe()}
+        return {"version": MEDIA_VERSIONS[modality], **audio_recipe()}
     return {}
 
 

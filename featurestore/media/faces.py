@@ -7,21 +7,19 @@ order of the file here too; the recipe says so.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from featurestore.errors import MediaError, MissingPackageError
 from featurestore.media.source import check_unchanged, file_source, opened_file
+from featurestore.untrusted_io.npy_header import read_npy_header
 
-HEADER_BYTES = 1 << 16  # far beyond any header of a plain array
 MAX_PIXELS = 1 << 24  # of a crop; OpenFace makes 112 x 112
 
 
@@ -53,10 +51,13 @@ def count_faces(path: str | Path) -> FaceIndex:
     """
     path = Path(path)
     with opened_file(path) as (file, status):
-        # No more than this: a header may say that it has four gigabytes.
-        head = io.BytesIO(file.read(HEADER_BYTES))
-    shape, dtype = _header(path, head)
-    offset = head.tell()
+        try:
+            shape, fortran_order, dtype = read_npy_header(file)
+        except ValueError as error:
+            raise MediaError(f"{path} {error}", path) from error
+        offset = file.tell()
+    if fortran_order and len(shape) > 1:
+        raise MediaError(f"{path} is in Fortran order; save it with np.ascontiguousarray", path)
     if shape[:1] == (0,):
         raise MediaError(f"{path} holds no faces: OpenFace found none in the video", path)
     if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
@@ -93,7 +94,7 @@ def read_faces(
     height, width = size
     crops = np.empty((len(numbers), height, width, 3), np.uint8)
     crop_bytes = index.size[0] * index.size[1] * 3
-    with open(index.path, "rb") as file:
+    with opened_file(index.path) as (file, _):
         for row, number in enumerate(numbers):
             # Not mapped into memory: a file that shrinks meanwhile would kill the process.
             data = os.pread(file.fileno(), crop_bytes, index.offset + int(number) * crop_bytes)
@@ -102,20 +103,6 @@ def read_faces(
             crop = np.frombuffer(data, np.uint8).reshape(*index.size, 3)
             crops[row] = cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR)
     return crops
-
-
-def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    try:
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran_order, dtype = read(file)
-    # numpy's parser tokenizes the header and lets what that raises through, so almost anything can come.
-    except Exception as error:
-        why = str(error).strip().split("\n")[0] or type(error).__name__
-        raise MediaError(f"{path} is not a .npy file: {why}", path) from error
-    if fortran_order and len(shape) > 1:
-        raise MediaError(f"{path} is in Fortran order; save it with np.ascontiguousarray", path)
-    return shape, dtype
 
 
 def _cv2() -> Any:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import current_process
+from multiprocessing import current_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -34,6 +34,7 @@ TIMEOUT_S = 300.0
 MEMORY_BYTES = 4 << 30
 PIPE_BYTES = 1 << 20  # as much as a user may have without asking
 
+SEMAPHORES = "/dev/shm"  # where the C library keeps those that processes share
 WATCH_S = 1.0
 STALL_S = 130.0  # beyond a job's time: a worker that was killed while it held a pipe keeps it for 60 s, twice
 
@@ -84,11 +85,12 @@ class DecodePool:
                 f"{function.__name__} is of the main script, which workers do not run: move it to a module"
             )
         pool = self._running()
-        answer = _Answer(self, pool.schedule(_run, args=(function, *arguments), timeout=self.timeout_s), arguments)
+        job = pool.schedule(_run, args=(function, *arguments), timeout=self.timeout_s)
+        answer = _Answer(self, job, arguments)
         if not self._pending:
             self._moved_at = time.monotonic()
         self._pending.add(answer)
-        answer.job.add_done_callback(answer.settle)
+        job.add_done_callback(answer.settle)
         return answer
 
     def close(self) -> None:
@@ -111,11 +113,19 @@ class DecodePool:
         if self._pool is None:
             try:
                 from pebble import ProcessPool  # an optional package, and threads that importing must not cost
+
+                from featurestore.media.expiry import PunctualManager
             except ImportError as error:
                 raise MissingPackageError("decoding needs pebble: pip install 'featurestore[encoders]'") from error
-            self._pool = ProcessPool(
-                self.workers, initializer=_begin, initargs=(self.memory_bytes,), context=_Context()
-            )
+            with _deaf():  # with its first lock Python's tracker of them is started, which must live as long as we do
+                context = _Context()
+                pool = ProcessPool(self.workers, initializer=_begin, initargs=(self.memory_bytes,), context=context)
+                pool._pool_manager = PunctualManager(pool._context, context)
+            try:
+                _ = pool.active  # starts it
+            except (OSError, BrokenProcessPool) as error:
+                raise WorkerPoolError(f"decode workers cannot be started: {_missing(error)}") from error
+            self._pool = pool
             self._pid = os.getpid()
             # Neither may keep this object alive: one that is dropped without `close` ends its workers, too.
             weakref.finalize(self, _end_apart, self._pool).atexit = False  # pebble does it then
@@ -138,11 +148,16 @@ class DecodePool:
             return error
         if isinstance(error, TimeoutError):
             return MediaTimeoutError(
-                f"{name}: not decoded within {self.timeout_s:g} s; the file is damaged or the machine is overloaded",
+                f"{name}: not decoded within {self.timeout_s:g} s: it is long or damaged, or the machine is "
+                "overloaded; give it more by --decode-seconds (Python: timeout_s)",
                 path,
             )
         if isinstance(error, MemoryError):
-            failed = MediaError(f"{name} needs more than the {self.memory_bytes >> 20} MiB of a decode worker", path)
+            failed = MediaError(
+                f"{name} needs more than the {self.memory_bytes >> 20} MiB of a decode worker; give it more by "
+                "--decode-memory (Python: memory_bytes)",
+                path,
+            )
             failed.deterministic = False
             return failed
         if isinstance(error, ProcessExpired):
@@ -160,14 +175,16 @@ class _Answer(Future[Any]):
     def __init__(self, owner: DecodePool, job: Future[Any], arguments: tuple[Any, ...]) -> None:
         super().__init__()
         self.owner: DecodePool | None = owner
-        self.job = job
+        self.job: Future[Any] | None = job
         self.path = _path_among(arguments)
 
     def cancel(self) -> bool:
-        return super().cancel() and self.job.cancel()
+        job = self.job
+        return super().cancel() and job is not None and job.cancel()
 
     def settle(self, job: Future[Any]) -> None:
         """Take over what the job gave, and say what happened to its worker."""
+        self.job = None  # which knows this method: with a ring of the two a result would stay until the next collection
         owner = self._release()
         if owner is None:
             return
@@ -229,6 +246,9 @@ def _watch(of: weakref.ref[DecodePool], pool: ProcessPool) -> None:
 
 def _end(pool: ProcessPool) -> None:
     pool.stop()  # type: ignore[no-untyped-call]
+    # A signal that raised in the middle of `schedule` may leave a waiter in the queue who is gone and takes the next
+    # wake-up: with one sentinel alone the thread that gives out the jobs would sleep for ever.
+    pool._context.task_queue.put(None)
     pool.join()
 
 
@@ -252,11 +272,45 @@ def _ending(exitcode: int) -> str:
         return f"exit code {exitcode}"
 
 
+def _missing(error: BaseException) -> str:
+    """What a machine lacks that workers cannot do without, in words; else the system's own."""
+    error = error.__cause__ or error
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the working folder of this process is not there any more: `cd` to one that is, and run it again"
+    if not os.access(SEMAPHORES, os.W_OK | os.X_OK):
+        what = "cannot be written" if os.path.isdir(SEMAPHORES) else "is not there"
+        return f"{SEMAPHORES} {what}, and locks between processes are made in it: mount a tmpfs there"
+    return str(error) or type(error).__name__
+
+
 class _Worker(SpawnProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        with _no_main():
+        with _no_main(), _deaf():
             return SpawnProcess._Popen(process_obj)
+
+    def terminate(self) -> None:
+        """Workers have nothing to put in order, and do not hear SIGTERM."""
+        self.kill()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """A process that is started meanwhile never hears the signals that end a job.
+
+    `scancel`, a terminal that is closed and Ctrl-C send them to every process of the job at once.  The one that
+    started the workers decides what is still stored, and takes the workers with it when it ends.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+    try:
+        resource_tracker.ensure_running()  # it sees to the others itself, and unblocks them here
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Context(SpawnContext):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +17,45 @@ from featurestore.media.container import import_av, named
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-# Display matrix in degrees, counter-clockwise -> filters that turn the picture upright.
-_UPRIGHT = {
-    0: (),
-    90: (("transpose", "cclock"),),
-    -90: (("transpose", "clock"),),
-    180: (("hflip", ""), ("vflip", "")),
-    -180: (("hflip", ""), ("vflip", "")),
+# The part of a display matrix that turns and mirrors, in units of a whole -> filters that make the picture upright.
+_UPRIGHT: dict[tuple[int, ...], tuple[tuple[str, str], ...]] = {
+    (1, 0, 0, 1): (),
+    (0, 1, -1, 0): (("transpose", "clock"),),
+    (0, -1, 1, 0): (("transpose", "cclock"),),
+    (-1, 0, 0, -1): (("hflip", ""), ("vflip", "")),
+    (-1, 0, 0, 1): (("hflip", ""),),
+    (1, 0, 0, -1): (("vflip", ""),),
+    (0, 1, 1, 0): (("transpose", "cclock_flip"),),
+    (0, -1, -1, 0): (("transpose", "clock_flip"),),
 }
+_ROUNDING = 0.01
+"""by which an element may differ from a whole one: writers compute sine and cosine"""
+
+
+def orientation(frame: VideoFrame, path: Path) -> tuple[int, ...]:
+    """The display matrix of a frame, one of `_UPRIGHT`.  Raises MediaError for others, e.g. a turn by 45 degrees."""
+    try:
+        beside: Any = frame.side_data  # of which PyAV's types say something else
+        data = next((bytes(each) for each in beside if each.type.name == "DISPLAYMATRIX"), None)
+    except ValueError:  # PyAV has no name for something else that came with the frame
+        data = None
+        if frame.rotation:
+            quarters = {90: (0, -1, 1, 0), -90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, -1)}
+            return quarters.get(frame.rotation, (0, 0, 0, 0))
+    if data is None:
+        return (1, 0, 0, 1)
+    a, b, _, c, d, *_ = struct.unpack("=9i", data[:36])
+    # A matrix may scale as well, which is left to whoever shows the picture.
+    across, down = math.hypot(a, c) or 1.0, math.hypot(b, d) or 1.0
+    parts = (a / across, b / down, c / across, d / down)
+    whole = tuple(round(part) for part in parts)
+    if whole not in _UPRIGHT or max(abs(part - near) for part, near in zip(parts, whole, strict=True)) > _ROUNDING:
+        raise MediaError(
+            f"{path} turns or bends its picture by something else than quarters (display matrix {a / 65536:.3f} "
+            f"{b / 65536:.3f} {c / 65536:.3f} {d / 65536:.3f}); write it upright, e.g. with ffmpeg",
+            path,
+        )
+    return whole
 
 
 class Scale:
@@ -37,7 +70,7 @@ class Scale:
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         # A stream may change its picture format on the way.
-        kind = (frame.width, frame.height, frame.format.name, frame.rotation)
+        kind = (frame.width, frame.height, frame.format.name, orientation(frame, self.path))
         with named(self.path):
             if kind != self._made_for:
                 self._graph, self._made_for = self._make(frame), kind
@@ -47,13 +80,11 @@ class Scale:
         return rows[:, : self.width * 3].reshape(self.height, self.width, 3)
 
     def _make(self, frame: VideoFrame) -> Any:
-        if frame.rotation not in _UPRIGHT:
-            raise MediaError(f"{self.path} turns its picture by {frame.rotation} degrees, not by a quarter", self.path)
         graph = import_av().filter.Graph()
         graph.threads = 1
         chain = [
             graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=self.time_base),
-            *(graph.add(name, arguments) for name, arguments in _UPRIGHT[frame.rotation]),
+            *(graph.add(name, arguments) for name, arguments in _UPRIGHT[orientation(frame, self.path)]),
             graph.add("scale", f"{self.width}:{self.height}:flags=bilinear"),
             graph.add("format", "rgb24"),
             graph.add("buffersink"),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurestore.errors import DescriptionError
-from featurestore.merfactory.document import read_json
-from featurestore.samples import Sample
+from featurestore.merfactory.document import is_absent, read_json
+from featurestore.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class Descriptions:
 
 
 def descriptions_of(sample: Sample) -> Descriptions:
-    """The texts of `sample.au_json`, from the first of these fields that is not empty:
+    """The texts of `sample.au_json`, from the first of these fields that has any:
 
     `summary_description` and `fine_grained_descriptions` ({frame: text} sorted by frame, a text, or the
     guide's {"summary_description": text}), `overall_peak_au_description`, and of `merr_data`
     `coarse_descriptions_at_peak.visual_expression`.
 
-    Raises DescriptionError if the file is missing, cannot be used, or has none of them.
+    "N/A", which MER-Factory writes where it has none, null and blank texts are no descriptions; a frame that has
+    nothing else is left out.  Raises DescriptionError if the file is missing, cannot be used, or has no description.
     """
     if sample.au_json is None:
         raise DescriptionError(
@@ -59,13 +60,18 @@ def descriptions_of(sample: Sample) -> Descriptions:
     if isinstance(fine, dict) and fine.keys() == {"summary_description"}:
         candidates[1] = ("fine_grained_descriptions.summary_description", fine["summary_description"])
     for field, value in candidates:
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             frames = _sorted_frames(value, field, path)
             texts = [_text(value[key], f"{field}[{key!r}]", path) for _, key in frames]
-            return Descriptions(texts, [frame for frame, _ in frames], field, file)
-        if value and not (isinstance(value, str) and not value.strip()):
+            if texts:
+                return Descriptions(texts, [frame for frame, _ in frames], field, file)
+        elif not is_absent(value):
             return Descriptions([_text(value, field, path)], [None], field, file)
-    raise DescriptionError(f"{path} has no descriptions: none of {', '.join(name for name, _ in candidates)}", path)
+    raise DescriptionError(
+        f"{path} has no descriptions: none of {', '.join(name for name, _ in candidates)} has a text (N/A and null are "
+        "none); run MER-Factory again for this sample, or leave it out",
+        path,
+    )
 
 
 def _text(value: Any, where: str, path: str) -> str:
@@ -80,9 +86,10 @@ def _text(value: Any, where: str, path: str) -> str:
     return value
 
 
-def _sorted_frames(texts: Mapping[Any, str], field: str, path: str) -> list[tuple[int, str]]:
+def _sorted_frames(texts: Mapping[Any, Any], field: str, path: str) -> list[tuple[int, str]]:
+    """(frame, key) of those that have a text."""
     try:
-        frames = sorted((int(key), key) for key in texts)
+        frames = sorted((int(key), key) for key, text in texts.items() if not is_absent(text))
     except ValueError as error:
         raise DescriptionError(f"{path}: {field} has keys that are no frame numbers: {error}", path) from error
     if len({frame for frame, _ in frames}) < len(frames):

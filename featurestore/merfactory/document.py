@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
 from featurestore.errors import DescriptionError
+from featurestore.untrusted_io.charset import decode
+from featurestore.untrusted_io.files import open_untrusted
 
 MAX_JSON_BYTES = 32 << 20  # real ones have some 75 kB
+# What programs write where they have nothing; "N/A" is MER-Factory's own word.
+_NOTHING = {"", "-", "n/a", "n.a", "na", "nan", "nil", "none", "not applicable", "not available", "null"}
 HOW_TO_MAKE = "run MER-Factory on the video (python main.py VIDEO_DIR OUTPUT_DIR --type AU)"
 
 
@@ -25,11 +26,11 @@ def read_json(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     data, file = read_bytes(Path(path), MAX_JSON_BYTES)
     try:
-        document = json.loads(
-            data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
-        )
-    except UnicodeDecodeError as error:
-        raise DescriptionError(f"{path} is not UTF-8 (byte {error.start})", path) from error
+        text = decode(data, Path(path).name)
+    except ValueError as error:
+        raise DescriptionError(f"{path}, {error}", path) from error
+    try:
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
     except RecursionError as error:
         raise DescriptionError(f"{path} is nested too deeply", path) from error
     except ValueError as error:
@@ -42,11 +43,7 @@ def read_json(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def read_bytes(path: Path, limit: int) -> tuple[bytes, dict[str, Any]]:
     """(content, {path, size, mtime_ns, sha256}); DescriptionError if there is no such file or it is too large."""
     try:
-        # Without O_NONBLOCK a named pipe would wait for a writer.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
-            status = os.fstat(opened.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, "is not a regular file")
+        with open_untrusted(path) as (opened, status):
             if status.st_size > limit:
                 raise DescriptionError(f"{path} has {status.st_size} bytes; more than {limit} are not read", path)
             data = opened.read()
@@ -60,6 +57,13 @@ def read_bytes(path: Path, limit: int) -> tuple[bytes, dict[str, Any]]:
         "mtime_ns": status.st_mtime_ns,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
+
+
+def is_absent(value: Any) -> bool:
+    """Whether a value of a document says that there is none: null, "", "N/A" and the like, an empty object or list."""
+    if isinstance(value, str):
+        return " ".join(value.split()).strip(" .").casefold() in _NOTHING
+    return value is None or (isinstance(value, dict | list) and not value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

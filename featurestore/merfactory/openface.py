@@ -15,7 +15,10 @@ from featurestore.errors import DescriptionError
 from featurestore.merfactory.document import read_bytes
 
 MAX_CSV_BYTES = 128 << 20  # an hour has about 100 MB
+ONE_FACE = "run OpenFace's FeatureExtraction, which follows one face, or leave only the rows of one face in the table"
 _INTENSITY = re.compile(r"AU[0-9]{2}_r")
+# NaN as the libraries of several compilers print it: nan, -nan(ind), nan(0x8000), -1.#IND, 1.#QNAN, cut to 1.#R.
+_NOT_A_NUMBER = re.compile(r"\s*[+-]?(nan(\(\w*\))?|1\.#\w+)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,21 @@ class Strongest:
 def strongest(path: Path) -> Strongest:
     """The first row with the highest sum of `AU*_r`, as MER-Factory ranks them, among those with success.
 
-    Raises DescriptionError for a table that is missing, cut off or not OpenFace's, or has no usable row.
+    Raises DescriptionError for a table that is missing, cut off, of several faces or not OpenFace's, or has no usable
+    row.
     """
     data, file = read_bytes(path, MAX_CSV_BYTES)
     best: tuple[float, int] | None = None
     last = rows = 0
-    for frame, strength in _rows(path, data):
+    for line, frame, strength in _rows(path, data):
+        if frame <= last:
+            raise DescriptionError(
+                f"{path}, line {line}: frame {frame} comes after frame {last}, so the table is of several faces or of "
+                f"several runs, and does not say whose peak is meant; {ONE_FACE}",
+                path,
+            )
         rows += 1
-        last = max(last, frame)
+        last = frame
         if strength is not None and (best is None or strength > best[0]):
             best = (strength, frame)
     if rows == 0:
@@ -50,8 +60,8 @@ def strongest(path: Path) -> Strongest:
     return Strongest(best[1], last, file)
 
 
-def _rows(path: Path, data: bytes) -> Iterator[tuple[int, float | None]]:
-    """(1-based frame, sum of intensities or None where no face was found) of each row."""
+def _rows(path: Path, data: bytes) -> Iterator[tuple[int, int, float | None]]:
+    """(line, 1-based frame, sum of intensities or None where there is none) of each row."""
     try:
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
         header = [name.strip() for name in next(reader, [])]
@@ -59,22 +69,50 @@ def _rows(path: Path, data: bytes) -> Iterator[tuple[int, float | None]]:
         missing = [name for name in ("frame", "success") if name not in header]
         if missing or not intensities:
             raise DescriptionError(
-                f"{path} is not a table of OpenFace with action units: no column {', '.join(missing) or 'AU*_r'}", path
+                f"{path} is not a table of OpenFace 2 with action units: no column {', '.join(missing) or 'AU*_r'}; "
+                "run FeatureExtraction of OpenFace 2 with -aus (3.0 writes no intensities for the frames of a video)",
+                path,
             )
         frame_at, success_at = header.index("frame"), header.index("success")
+        face_at = header.index("face_id") if "face_id" in header else None
+        face: float | None = None
         for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue  # an empty line, as some programs leave at the end
             if len(cells) != len(header):
                 raise DescriptionError(
                     f"{path}, line {reader.line_num}: {len(cells)} of {len(header)} cells: the table is cut off; "
                     "run OpenFace again",
                     path,
                 )
-            frame, success = float(cells[frame_at]), float(cells[success_at])
-            if frame != int(frame) or frame < 1:
-                raise ValueError(f"frame {cells[frame_at]!r}")
-            strength = sum(float(cells[i]) for i in intensities)
-            yield int(frame), strength if success == 1 and math.isfinite(strength) else None
+            frame, success = (_number(cells, header, at) for at in (frame_at, success_at))
+            if not 1 <= frame < math.inf or frame != int(frame):
+                raise ValueError(f"frame {cells[frame_at]!r} is no number from 1 on")
+            strength = None
+            if success == 1:  # of others nothing counts, and nothing need be a number
+                own = _number(cells, header, face_at) if face_at is not None else 0.0
+                if face is not None and own != face:
+                    raise DescriptionError(
+                        f"{path}, line {reader.line_num}: face_id is {own:g}, and {face:g} before: the table is of "
+                        f"several faces and does not say whose peak is meant; {ONE_FACE}",
+                        path,
+                    )
+                face = own
+                total = sum(_number(cells, header, at) for at in intensities)
+                strength = total if math.isfinite(total) else None
+            yield reader.line_num, int(frame), strength
     except UnicodeDecodeError as error:
-        raise DescriptionError(f"{path} is not UTF-8 (byte {error.start})", path) from error
-    except (csv.Error, ValueError, OverflowError) as error:
-        raise DescriptionError(f"{path}, line {reader.line_num}: {error}", path) from error
+        raise DescriptionError(
+            f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8, or run OpenFace again", path
+        ) from error
+    except (csv.Error, ValueError) as error:
+        raise DescriptionError(f"{path}, line {reader.line_num}: {error}; run OpenFace again", path) from error
+
+
+def _number(cells: list[str], header: list[str], at: int) -> float:
+    if _NOT_A_NUMBER.fullmatch(cells[at]):
+        return math.nan
+    try:
+        return float(cells[at])
+    except ValueError:
+        raise ValueError(f"{header[at]} is {cells[at]!r}, not a number") from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featurestore.samples import Sample
+from featurestore.sample import Sample
 
-_KINDS = ("_au_analysis.json", "_merr_data.json")
+KINDS = ("_au_analysis.json", "_merr_data.json")
 
 
 def json_paths(sample: Sample) -> list[Path]:
@@ -14,8 +14,8 @@ def json_paths(sample: Sample) -> list[Path]:
     if sample.au_json is None:
         return []
     name = sample.au_json.name
-    stem = next((name.removesuffix(kind) for kind in _KINDS if name.endswith(kind)), None)
-    beside = [] if stem is None else [sample.au_json.with_name(stem + kind) for kind in _KINDS]
+    stem = next((name.removesuffix(kind) for kind in KINDS if name.endswith(kind)), None)
+    beside = [] if stem is None else [sample.au_json.with_name(stem + kind) for kind in KINDS]
     return [sample.au_json, *(path for path in beside if path != sample.au_json)]
 
 
@@ -26,4 +26,4 @@ def csv_paths(sample: Sample) -> list[Path]:
     if sample.au_json is None:
         return []
     name = sample.au_json.name
-    return [sample.au_json.with_name(name.removesuffix(kind) + ".csv") for kind in _KINDS if name.endswith(kind)]
+    return [sample.au_json.with_name(name.removesuffix(kind) + ".csv") for kind in KINDS if name.endswith(kind)]

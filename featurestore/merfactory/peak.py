@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurestore.errors import DescriptionError, SamplingError
-from featurestore.merfactory.document import HOW_TO_MAKE, read_json
+from featurestore.merfactory.document import HOW_TO_MAKE, is_absent, read_json
 from featurestore.merfactory.openface import strongest
 from featurestore.merfactory.outputs import csv_paths, json_paths
-from featurestore.samples import Sample
+from featurestore.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def peak_of(sample: Sample) -> Peak:
 
 def _from_au_info(document: Mapping[str, Any], file: Mapping[str, Any]) -> Peak | None:
     info = document.get("au_info")
-    if not info:
+    if is_absent(info):
         return None
     path = file["path"]
     if not isinstance(info, dict):
         raise DescriptionError(f"{path}: au_info is not an object", path)
     peaks = info.get("peak_frames")
-    if not peaks:
+    if is_absent(peaks):
         return None
     if not isinstance(peaks, list) or not isinstance(peaks[0], dict):
         raise DescriptionError(f"{path}: au_info.peak_frames is not a list of objects", path)
@@ -108,11 +108,13 @@ def _frame_numbers(document: Mapping[str, Any], path: str) -> tuple[int, ...]:
 
 def _from_merr_data(document: Mapping[str, Any], file: Mapping[str, Any]) -> Peak | None:
     info = document.get("overall_peak_frame_info")
-    if not info:
+    if is_absent(info):
         return None
     path = file["path"]
     if not isinstance(info, dict):
         raise DescriptionError(f"{path}: overall_peak_frame_info is not an object", path)
+    if "frame_number" in info and is_absent(info["frame_number"]):
+        return None
     number = _whole(info, "frame_number", "overall_peak_frame_info", path)
     if number < 1:
         raise DescriptionError(f"{path}: overall_peak_frame_info.frame_number is {number}; frames count from 1", path)

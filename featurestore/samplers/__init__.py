@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from featurestore.errors import ConfigError, SamplingError, UnknownSamplerError, did_you_mean
 from featurestore.key import check_part
+from featurestore.sample import Sample
 from featurestore.samplers.frames import au_summary, const_clips, count_of, every, headtail, two_halves, uniform
 from featurestore.samplers.peak import conflict, emotion_peak, emotion_peak_fork
-from featurestore.samples import Sample
 
 Sampler = Callable[..., Any]
 Conflict = Callable[[Sample, int, Mapping[str, Any]], str | None]
@@ -99,18 +99,33 @@ class SamplerEntry:
         return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 
 
-def register_sampler(name: str, fn: Sampler, version: int = 1, conflict: Conflict | None = None) -> None:
+def register_sampler(
+    name: str, fn: Sampler, version: int = 1, conflict: Conflict | None = None, *, modalities: tuple[str, ...] = ()
+) -> None:
     """Make a sampler known under a name, which becomes part of keys.
 
     Other packages register theirs through the entry point group `featurestore.samplers`; such a function may
-    have attributes `version` and `conflict`.
-    Raises InvalidKeyError for a name that no key can have, ConfigError if another one has it.
+    have attributes `version`, `conflict` and `modalities`.
+
+    Args:
+        name: As it stands in a key.
+        fn: (sample, total, n_frames, **options) -> (n_frames,) integers, or these and a note; see this module.
+        version: Part of recipes; raised when the same sample gets other frames.
+        conflict: (sample, total, options) -> why a file about the sample does not fit its video, or None.
+        modalities: Those it chooses of, by default any; of another one it is refused before anything is decoded.
+
+    Raises:
+        InvalidKeyError: No key can have the name.
+        ConfigError: Another sampler has it.
+
+    Example:
+        >>> register_sampler("first", lambda sample, total, n_frames: range(n_frames))  # doctest: +SKIP
     """
     check_part("sampling", name)
     taken = _registry.get(name)
     if taken is not None and not _is_same(taken.fn, fn):
         raise ConfigError(f"sampler {name!r} is already registered, as {_where(taken.fn)}; choose another name")
-    _registry[name] = SamplerEntry(name, fn, version, conflict)
+    _registry[name] = SamplerEntry(name, fn, version, conflict, tuple(modalities))
 
 
 def get_sampler(name: str) -> SamplerEntry:
@@ -118,7 +133,8 @@ def get_sampler(name: str) -> SamplerEntry:
     if name not in _registry:
         for point in entry_points(group=ENTRY_POINTS, name=name):
             fn = point.load()
-            register_sampler(name, fn, getattr(fn, "version", 1), getattr(fn, "conflict", None))
+            version, conflict = getattr(fn, "version", 1), getattr(fn, "conflict", None)
+            register_sampler(name, fn, version, conflict, modalities=getattr(fn, "modalities", ()))
     if name not in _registry:
         hint = did_you_mean(name, sampler_names())
         raise UnknownSamplerError(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from featurestore.errors import ConfigError, SamplingError
-from featurestore.samples import Sample
+from featurestore.sample import Sample
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_SECONDS = 2

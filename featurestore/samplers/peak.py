@@ -11,8 +11,8 @@ import numpy as np
 from featurestore.errors import ConfigError, DescriptionError, SampleError, SamplingError
 from featurestore.merfactory import Peak, peak_of
 from featurestore.merfactory.document import MAX_JSON_BYTES, read_bytes
+from featurestore.sample import Sample
 from featurestore.samplers.frames import count_of, padded
-from featurestore.samples import Sample
 
 IndexSpace = Literal["strict", "by_frame_number", "by_ratio"]
 

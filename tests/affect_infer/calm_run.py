@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from affect_infer.config import Settings
-from affect_infer.generate import Sampling
-from affect_infer.model import Answer, Request
-from affect_infer.report import Report
-from affect_infer.run import run
+from affect_infer.model.affect_model import Answer, Request
+from affect_infer.model.generate import Sampling
+from affect_infer.run.hybrid import run
+from affect_infer.run.report import Report
+from affect_infer.settings.settings import Settings
 
 
 class Calm:

@@ -11,10 +11,11 @@ import encoders_quick
 import pytest
 from made import ACOUSTIC, AU, VISUAL
 
-from affect_infer.config import Changes, Settings, read_settings
-from affect_infer.model import AffectModel, load_model
-from affect_infer.run import run
-from affect_infer.tiny import write_tiny_model
+from affect_infer.model.affect_model import AffectModel, load_model
+from affect_infer.model.tiny import write_tiny_model
+from affect_infer.run.hybrid import run
+from affect_infer.settings.reading import read_settings
+from affect_infer.settings.settings import Changes, Settings
 from featurestore.demo import write_dataset
 
 

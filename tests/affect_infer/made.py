@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect_infer.model import Request
-from affect_infer.prompt import QUESTIONS, AuAs, get_mode
+from affect_infer.model.affect_model import Request
+from affect_infer.model.prompt import QUESTIONS, AuAs, get_mode
 
 VISUAL, ACOUSTIC, AU = 24, 32, 16
 ROWS = {"frame": 8, "face": 8, "audio": 8, "au": 3}
@@ -39,4 +39,4 @@ def request(seed: int, mode: str = "face_frame_audio_au", au: AuAs = "features",
 
 def write_au_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")

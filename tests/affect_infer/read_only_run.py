@@ -10,10 +10,10 @@ from pathlib import Path
 
 from conftest import EVERYWHERE, guide_settings
 
-from affect_infer.generate import Sampling
-from affect_infer.model import Answer, Request
+from affect_infer.model.affect_model import Answer, Request
+from affect_infer.model.generate import Sampling
 from affect_infer.results import read_results
-from affect_infer.run import run
+from affect_infer.run.hybrid import run
 from featurestore import FeatureStore
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "torture"))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import encoders_quick
 
-from affect_infer.config import Changes, read_settings
-from affect_infer.generate import Sampling
-from affect_infer.model import Answer, Request
+from affect_infer.model.affect_model import Answer, Request
+from affect_infer.model.generate import Sampling
 from affect_infer.results import Results
-from affect_infer.run import run
+from affect_infer.run.hybrid import run
+from affect_infer.settings.reading import read_settings
+from affect_infer.settings.settings import Changes
 
 
 class Slow:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from affect_infer.cli import main
+from affect_infer.cli_options import pairs
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,13 @@ def full_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "RANDOM" in CliRunner().invoke(main, ["tiny-model", "--help"]).output
     assert "Random weights" in (root / "README.md").read_text()
     return root
+
+
+def test_a_comma_within_a_path_parts_nothing() -> None:
+    given = ["A=/data/one, two/a,B.b-2=c,d", "C = hub/id@v1 , D=x"]
+    context, parameter = click.Context(main), click.Option(["--weights"])
+    wanted = {"A": "/data/one, two/a", "B.b-2": "c,d", "C": "hub/id@v1", "D": "x"}
+    assert pairs(context, parameter, given) == wanted
 
 
 def arguments(demo: Path, tiny: Path) -> list[str]:
@@ -113,3 +122,17 @@ def test_no_description_of_a_command_is_cut() -> None:
     commands = shown.partition("Commands:")[2].splitlines()[1:]
     assert [line.split()[0] for line in commands] == sorted(main.commands)
     assert all(line.endswith(".") and not line.endswith("...") for line in commands)
+
+
+@pytest.mark.parametrize("words", [["inspect", "-AbCdEfGhIj_0", "--cfg-path", "x.yaml"], ["inspect", "--", "-AbC"]])
+def test_a_sample_that_looks_like_an_option_is_told_where_it_goes(words: list[str]) -> None:
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    if "--" not in words:
+        assert 'those that begin with "-" go after all options and "--"' in result.stderr
+        assert "inspect ... -- -A..." in result.stderr
+    else:
+        assert "Missing option '--cfg-path'" in result.stderr  # taken for the sample
+    assert 'A SAMPLE that begins with "-" goes after all options and "--"' in " ".join(
+        CliRunner().invoke(main, ["inspect", "--help"]).output.split()
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from affect_infer.ahead import ahead
+from affect_infer.run.ahead import ahead
 
 
 def test_items_come_in_order() -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from test_wheels import real_wheels  # noqa: F401  # a fixture
 
-from affect_infer.evaluation import evaluate
-from affect_infer.labelling import label_results, read_list, read_sentiment
 from affect_infer.results import Results, read_results
-from affect_infer.wheels import Wheels
+from affect_infer.scores.evaluation import evaluate
+from affect_infer.scores.labelling import label_results, read_list, read_sentiment
+from affect_infer.scores.wheels import Wheels
 from featurestore.errors import ConfigError, InputError
 
 WHEELS = Path(__file__).resolve().parents[2].parent / "shared" / "emotion_wheel"
@@ -32,7 +32,7 @@ def write_results(path: Path, dataset: str, answers: dict[str, str]) -> Path:
 
 def write_manifest(path: Path, labels: dict[str, str]) -> Path:
     rows = "".join(f'{id},"{label}"\n' for id, label in labels.items())
-    path.write_text("id,label\n" + rows)
+    path.write_text("id,label\n" + rows, encoding="utf-8")
     return path
 
 
@@ -152,3 +152,26 @@ def test_means_of_one_set_twice_are_not_made(wheel_root: Path, three: tuple[Path
     assert [row.path.name for row in table.rows] == ["a.jsonl", "b.jsonl"]
     assert table.mean is None
     assert np.isfinite([row.score.value for row in table.rows]).all()
+
+
+@pytest.mark.parametrize("label", ["nan", "inf", "positive"])
+def test_a_valence_that_is_no_number_is_named(
+    wheel_root: Path, three: tuple[Path, dict[str, Path]], tmp_path: Path, label: str
+) -> None:
+    folder, manifests = three
+    odd = write_manifest(tmp_path / "odd.csv", {"v1": "1.8", "v2": label, "v3": "0.6", "v4": "0.0"})
+    with pytest.raises(InputError, match=rf"label of sample 'v2' of cmumosi is '{label}', not a number; mend"):
+        evaluate([folder], wheel_root, {**manifests, "cmumosi": odd})
+
+
+def test_labels_of_other_answers_are_not_scored(wheel_root: Path, three: tuple[Path, dict[str, Path]]) -> None:
+    folder, manifests = three
+    path = folder / "results-cmumosi/run/a.jsonl"
+    for said in ({"labels_of": "a.jsonl"}, {"labels_of": "a.jsonl", "run": {"dataset": "cmumosi", "question": "?"}}):
+        target = path.with_suffix(".labels.jsonl")
+        target.unlink(missing_ok=True)
+        with Results(target, said) as results:
+            for id in ("v1", "v2", "v3", "v4"):
+                results.append({"id": id, "labels": ["sad"], "sentiment": "negative"})
+        with pytest.raises(InputError, match=r"a\.labels\.jsonl holds labels of other answers .*move it away and run"):
+            evaluate([path], wheel_root, manifests, labels="llm")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from made import request
 
-from affect_infer.generate import Sampling, answer_text, shortened
-from affect_infer.generate import _drawn as drawn
-from affect_infer.generate import _generator as generator
-from affect_infer.model import AffectModel
-from affect_infer.prompt import get_mode, mode_names
+from affect_infer.model.affect_model import AffectModel
+from affect_infer.model.generate import Sampling, answer_text, shortened
+from affect_infer.model.generate import _drawn as drawn
+from affect_infer.model.generate import _generator as generator
+from affect_infer.model.prompt import get_mode, mode_names
 from featurestore.errors import ConfigError
 
 EOS = "<|im_end|>"

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import reference
 import torch
+from comparisons import assert_same
 from made import ACOUSTIC, AU, VISUAL, features
 
-from affect_infer.heads import AffectHeads, HeadShape
+from affect_infer.model.heads import AffectHeads, HeadShape
 from featurestore.errors import InputError
+from featurestore.quality.compare import rounding
+
+HEADS = rounding(2)  # two layers, and what makes one token of them
 
 SHAPE = HeadShape(40, VISUAL, ACOUSTIC, "attention", "attention", ACOUSTIC, AU, "attention")
 MEAN = HeadShape(40, VISUAL, ACOUSTIC, "mean", "mean", None, AU, "mean")
@@ -60,7 +64,7 @@ def test_tokens_equal_the_reference(shape: HeadShape, rows: int) -> None:
     expected = reference.tokens(weights(own), given, "face" if shape.merged else None)
     for placeholder, token in ours(own, given).items():
         assert token.shape == (40,)
-        np.testing.assert_allclose(token, expected[placeholder], rtol=0, atol=1e-5)
+        assert_same(token, expected[placeholder], HEADS)
 
 
 @pytest.mark.parametrize(("mutant", "rows"), [("softmax", 8), ("one row skips its weight", 1)])
@@ -76,7 +80,7 @@ def test_a_batch_gives_what_each_sample_gives() -> None:
     own = heads()
     batch = torch.from_numpy(np.stack([features(seed)["frame"] for seed in range(5)]))
     alone = torch.stack([own.video(rows) for rows in batch])
-    torch.testing.assert_close(own.video(batch), alone, rtol=0, atol=1e-6)
+    assert_same(own.video(batch), alone, HEADS)
 
 
 def test_parameters_have_the_names_and_shapes_of_published_checkpoints() -> None:

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from comparisons import assert_same
 
-from affect_infer.checkpoint import read_checkpoint
-from affect_infer.config import Settings
-from affect_infer.inspection import inspect_sample
+from affect_infer.model.checkpoint import read_checkpoint
+from affect_infer.run.inspection import inspect_sample
+from affect_infer.settings.settings import Settings
 from featurestore import FeatureStore
 from featurestore.errors import InputError
+from featurestore.quality.compare import rounding
 
 Stored = Callable[..., Settings]
+HEADS = rounding(2)
 ID = "sample_00000004"
 
 
@@ -37,7 +40,7 @@ def test_tokens_are_those_of_the_stored_features(
         ("audio", "<AudioHere>"),
         ("au", "<AUHere>"),
     ):
-        np.testing.assert_allclose(arrays[f"token_{name}"], expected[placeholder], rtol=0, atol=1e-5)
+        assert_same(arrays[f"token_{name}"], expected[placeholder], HEADS)
 
 
 def test_json_has_the_prompt_its_ids_and_where_everything_came_from(stored: Stored) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from affect_infer.kv_cache import ROOM, RoomyLayer, roomy_cache
+from affect_infer.model.kv_cache import ROOM, RoomyLayer, roomy_cache
 
 HEADS, WIDTH = 2, 4
 

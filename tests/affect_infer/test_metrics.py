@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from affect_infer.labels import labels_by_rules, sentiment_by_rules
-from affect_infer.metrics import hit_rate, sign_scores, wheel_f_score
-from affect_infer.wheels import Wheels
+from affect_infer.scores.labels import labels_by_rules, sentiment_by_rules
+from affect_infer.scores.metrics import hit_rate, sign_scores, wheel_f_score
+from affect_infer.scores.wheels import Wheels
 
 
 @pytest.fixture

@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 import reference
 import torch
+from comparisons import assert_same
 from made import features, request
 from safetensors.numpy import load_file
 
-from affect_infer.checkpoint import read_checkpoint
-from affect_infer.generate import Sampling
-from affect_infer.model import AffectModel, Request
-from affect_infer.prompt import QUESTIONS, get_mode
+from affect_infer.model.affect_model import AffectModel, Request
+from affect_infer.model.checkpoint import read_checkpoint
+from affect_infer.model.generate import Sampling
+from affect_infer.model.prompt import QUESTIONS, get_mode
 from featurestore.errors import InputError
+from featurestore.quality.compare import rounding
 
 Files = tuple[Path, Path]
 MODES = sorted(reference.MODES)
+HEADS = rounding(2)  # two layers, and what makes one token of them
 GREEDY = Sampling(greedy=True, max_new_tokens=24)
 
 
@@ -48,7 +51,7 @@ def test_the_embedded_prompt_equals_the_reference(tiny_model: AffectModel, tiny_
     for one, row, length in zip(several, embedded.numpy(), lengths, strict=True):
         expected = reference_prompt(tiny_model, tiny_files, one, mode)
         assert len(expected) == length
-        np.testing.assert_allclose(row[-length:], expected, rtol=0, atol=1e-5)
+        assert_same(row[-length:], expected, HEADS)
 
 
 @pytest.mark.parametrize("mutant", ["bos", "softmax"])
@@ -121,7 +124,7 @@ def test_batches_equal_one_by_one_token_for_token(tiny_model: AffectModel) -> No
 
 def test_right_padding_would_be_noticed(tiny_model: AffectModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant of the test above: zeros behind the prompt, attended to."""
-    from affect_infer import model as module
+    from affect_infer.model import affect_model as module
 
     def padded(language, embedded, lengths, ids, sampling):  # type: ignore[no-untyped-def]
         shifted = torch.stack(
@@ -140,7 +143,7 @@ def test_rows_of_another_length_share_a_batch(tiny_model: AffectModel) -> None:
     together = tiny_model.tokens_of(several)
     for one, tokens in zip(several, together, strict=True):
         for name, token in tiny_model.tokens_of([one])[0].items():
-            torch.testing.assert_close(tokens[name], token, rtol=0, atol=1e-6)
+            assert_same(tokens[name], token, HEADS)
 
 
 def test_a_stored_float16_row_is_cast_once(tiny_model: AffectModel) -> None:
@@ -148,7 +151,7 @@ def test_a_stored_float16_row_is_cast_once(tiny_model: AffectModel) -> None:
     full = {name: rows.astype(np.float32) for name, rows in half.items()}
     one, other = (tiny_model.tokens_of([Request("s3", request(3).prompt, given)])[0] for given in (half, full))
     for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
+        assert_same(one[name], other[name], HEADS)
 
 
 class Scarce(AffectModel):
@@ -180,3 +183,17 @@ def test_one_sample_that_does_not_fit_says_what_helps(tiny_model: AffectModel) -
 
     with pytest.raises(InputError, match=r"sample 's0' alone does not fit .*--max-new-tokens"):
         None_(tiny_model.heads, tiny_model.language).answer(requests()[:2], GREEDY)
+
+
+def test_answers_are_the_same_whatever_the_process_has_set(tiny_model: AffectModel) -> None:
+    one = [request(1, "multiface_audio_face_text")]
+    wanted, plain = tiny_model.answer(one, GREEDY), embedded_alone(tiny_model, one[0], 24)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.device("meta"):
+            np.testing.assert_array_equal(embedded_alone(tiny_model, one[0], 24).numpy(), plain.numpy())
+            assert tiny_model.answer(one, GREEDY) == wanted
+            drawn = [tiny_model.answer(one, Sampling(max_new_tokens=8))]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert drawn == [tiny_model.answer(one, Sampling(max_new_tokens=8))]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub_factories import Hub, command_in, files_of, serving
 
-from affect_infer.model_files import check_model_files, model_identity
+from affect_infer.model.language import load_language
+from affect_infer.model.model_files import check_model_files, llm_folder, model_identity
 from featurestore.errors import ConfigError, InputError, WeightsNotFoundError
 
 Files = tuple[Path, Path]
@@ -79,3 +82,40 @@ def test_any_changed_file_is_another_language_model(tiny_files: Files, tmp_path:
 
 def test_what_is_not_here_goes_by_its_name() -> None:
     assert model_identity(None, "nobody/nothing") == {"checkpoint": None, "llm": {"name": "nobody/nothing"}}
+
+
+# -- in the hub's cache, as its own client lays it out ---------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_files: Files) -> Iterator[Hub]:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serving(tmp_path / "cache") as hub:
+        hub.repositories["me/llm"] = files_of(tiny_files[0], **{"original.pth": b"another format"})
+        yield hub
+
+
+@pytest.mark.parametrize("options", ["--exclude *.pth --exclude *.md", "--include *.json --include *.safetensors"])
+def test_a_language_model_without_what_it_does_not_need_is_here(hub: Hub, tiny_files: Files, options: str) -> None:
+    hub.run(f"hf download me/llm {options}")
+    assert llm_folder("me/llm") == hub.snapshot("me/llm")
+    check_model_files(tiny_files[1], "me/llm")
+    language, _ = load_language("me/llm")
+    assert language.source == "me/llm"
+
+
+def test_a_language_model_in_part_says_what_is_missing_and_how_to_fetch_it(hub: Hub, tiny_files: Files) -> None:
+    with pytest.raises(WeightsNotFoundError, match="'me/llm@v2' is not in the hub's cache") as error:
+        check_model_files(tiny_files[1], "me/llm@v2")
+    assert command_in(error) == "hf download me/llm --revision v2"
+    hub.run("hf download me/llm generation_config.json README.md --revision v2")
+    missing = r"has not config\.json and tokenizer\.json and all of the weights"
+    with pytest.raises(WeightsNotFoundError, match=missing) as error:
+        check_model_files(tiny_files[1], "me/llm@v2")
+    hub.run(command_in(error))
+    check_model_files(tiny_files[1], "me/llm@v2")
+    (hub.snapshot("me/llm", "v2") / "model.safetensors").resolve().unlink()
+    with pytest.raises(WeightsNotFoundError, match="has not all of the weights") as error:
+        load_language("me/llm@v2")
+    hub.run(command_in(error))
+    load_language("me/llm@v2")

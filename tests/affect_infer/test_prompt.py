@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from affect_infer import prompt
-from affect_infer.prompt import QUESTIONS, AuAs, expand, get_mode, mode_names
+from affect_infer.model import prompt
+from affect_infer.model.prompt import QUESTIONS, AuAs, expand, get_mode, mode_names
 from featurestore.errors import ConfigError, InputError
 
 H = "###Human: "

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from calm_run import quiet
 
-from affect_infer.certificate import Certificate, certificate_path, compare
-from affect_infer.config import Settings
-from affect_infer.parity import certify
 from affect_infer.results import read_results
-from featurestore import FeatureStore, Recipe
+from affect_infer.run.certificate import Certificate, certificate_path
+from affect_infer.run.parity import certify, require_finite
+from affect_infer.settings.settings import Settings
+from featurestore import Features, FeatureStore, Recipe
 from featurestore.demo import CLIPS
 from featurestore.errors import ConfigError, InputError, MissingFeatureError, RecipeError, UnknownRecipeError
 
@@ -33,7 +33,7 @@ def imported(stored: Stored, full_store: Path, tmp_path: Path) -> Stored:
     store = FeatureStore(root)
     (own,) = store.recipes(FRAME)
     rows = [store.get_features(FRAME, id) for id in IDS]
-    store.delete(FRAME, IDS, recipe=own)
+    store.delete(FRAME, IDS, fingerprint=own)
     shutil.rmtree(root.joinpath("data", *FRAME.split("/"), own))
     values = np.stack([row.values for row in rows])
     indices = np.stack([row.frame_indices for row in rows])  # type: ignore[misc]
@@ -118,7 +118,7 @@ def test_recomputing_leaves_imported_rows_where_they_are(imported: Stored) -> No
     report = quiet(imported(values={"recompute": True}))
     assert report.counts["frame"] == {"computed": 12}
     store = FeatureStore(imported().tasks[0].store)
-    assert sorted(len(store.ids(FRAME, recipe=name)) for name in store.recipes(FRAME)) == [10, 12]
+    assert sorted(len(store.ids(FRAME, fingerprint=name)) for name in store.recipes(FRAME)) == [10, 12]
 
 
 def test_a_prefix_that_means_nothing_lists_what_there_is(imported: Stored) -> None:
@@ -150,15 +150,18 @@ def test_nothing_stored_is_nothing_to_compare(stored: Stored, tmp_path: Path) ->
         certify(empty, samples=2)
 
 
-def test_comparison_by_hand() -> None:
-    one, other = np.array([[3.0, 4.0], [0.0, 1.0]], np.float32), np.array([[3.0, 4.0], [1.0, 0.0]], np.float32)
-    assert compare([one], [one]) == (0.0, 4.0, pytest.approx(1.0))
-    assert compare([one], [other]) == (1.0, 4.0, pytest.approx(0.0))
-
-
 def test_certificates_lie_beside_the_features_and_not_among_them(tmp_path: Path) -> None:
     from featurestore import FeatureKey
 
     path = certificate_path(tmp_path, FeatureKey.parse(FRAME), "a" * 16, "b" * 16)
     assert path.relative_to(tmp_path).parts[0] == "parity"
     assert Certificate.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rows_that_are_not_finite_are_not_compared(value: float) -> None:
+    whole, broken = (Features(np.full((2, 3), each, np.float32)) for each in (1, value))
+    require_finite([(whole, whole)])
+    for pair in ((broken, whole), (whole, broken)):
+        with pytest.raises(InputError, match="rows to be compared hold NaN or infinities"):
+            require_finite([(whole, whole), pair])

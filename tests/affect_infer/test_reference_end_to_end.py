@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import checkpoints_made
+import checkpoint_factories
 import cv2
 import numpy as np
 import pytest
@@ -17,16 +17,20 @@ import reference
 import soundfile
 import torch
 import transformers
+from comparisons import assert_same
 
-from affect_infer.checkpoint import read_checkpoint
-from affect_infer.config import Changes, read_settings
-from affect_infer.inspection import Inspection, inspect_sample
-from affect_infer.prompt import QUESTIONS
-from affect_infer.tiny import write_tiny_model
+from affect_infer.model.checkpoint import read_checkpoint
+from affect_infer.model.prompt import QUESTIONS
+from affect_infer.model.tiny import write_tiny_model
+from affect_infer.run.inspection import Inspection, inspect_sample
+from affect_infer.settings.reading import read_settings
+from affect_infer.settings.settings import Changes
+from featurestore.quality.compare import rounding
 
 ID = "sample_00000006"
 SUBTITLE = "What if nobody finds us?"
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+END_TO_END = rounding(6 + 2)  # HuBERT's six layers and the two of the heads
 
 
 @dataclass
@@ -44,7 +48,7 @@ class Made:
 @pytest.fixture(scope="module")
 def made(demo_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp("networks")
-    clip, hubert = checkpoints_made.make_clip(root / "clip"), checkpoints_made.make_hubert(root / "hubert")
+    clip, hubert = checkpoint_factories.make_clip(root / "clip"), checkpoint_factories.make_hubert(root / "hubert")
     llm, checkpoint = write_tiny_model(root / "tiny", visual=40, acoustic=48, au=40, seed=3)
     options = [f"{place}.visual_encoder=CLIP_VIT_LARGE" for place in ("model", "datasets.mer2023")]
     values: dict[str, Any] = {
@@ -118,7 +122,7 @@ def test_tokens_equal_the_reference(made: Made) -> None:
     expected = reference_tokens(made)
     assert set(expected) == {"frame", "face", "audio", "au", "multi"}
     for name, token in made.found.tokens.items():
-        np.testing.assert_allclose(token, expected[name], rtol=0, atol=1e-5, err_msg=name)
+        assert_same(token, expected[name], END_TO_END)
 
 
 @pytest.mark.parametrize(

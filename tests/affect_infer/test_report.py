@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from affect_infer.config import Settings
-from affect_infer.generate import Sampling
-from affect_infer.model import Answer, Request
-from affect_infer.report import Report
+from affect_infer.model.affect_model import Answer, Request
+from affect_infer.model.generate import Sampling
 from affect_infer.results import read_results
-from affect_infer.run import run
+from affect_infer.run.hybrid import run
+from affect_infer.run.report import Report
+from affect_infer.settings.settings import Settings
 
 PLAN: Any = SimpleNamespace(task=SimpleNamespace(name="d"))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,20 @@ def test_a_line_torn_anywhere_is_dropped_and_the_rest_kept(tmp_path: Path, cut: 
         assert results.answered == {"a"}
         results.append(line("b"))
     assert path.read_bytes() == whole
+
+
+def test_the_first_line_is_synced_on_a_machine_that_has_just_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.append(number), real(number)))
+    monkeypatch.setattr(time, "monotonic", lambda: 0.5)
+    with Results(tmp_path / "a.jsonl", RUN) as results:
+        results.append(line("a"))
+        assert len(synced) == 1
+        results.append(line("b"))
+        assert len(synced) == 1
 
 
 def test_a_torn_first_line_begins_anew(tmp_path: Path) -> None:
@@ -118,3 +134,52 @@ def test_the_npz_holds_one_pickled_dict(tmp_path: Path) -> None:
     assert loaded["name2reason"].shape == ()
     assert loaded["name2reason"].tolist() == {"s1": "happy"}
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_a_file_that_does_not_say_what_was_in_force_is_not_joined(tmp_path: Path) -> None:
+    now = {**RUN, "dtype": "float32", "keys": {"frame": "d/frame/X/uniform/8"}}
+    for then, told in (
+        ({**now, "dtype": None}, "did not record dtype as in force"),
+        (RUN, "did not record dtype and keys as in force"),
+    ):
+        path = tmp_path / f"{len(told)}.jsonl"
+        with Results(path, then) as results:
+            results.append(line("a"))
+        with (
+            pytest.raises(ConfigError, match=rf"{told}.*move the file away, or choose another --output"),
+            Results(path, now),
+        ):
+            pass
+    whole = {**now, "keys": {}}  # a prompt of text alone has no features
+    with Results(tmp_path / "text.jsonl", {**RUN, "dtype": "float32"}) as results:
+        results.append(line("a"))
+    with Results(tmp_path / "text.jsonl", whole) as results:
+        assert results.answered == {"a"}
+
+
+def test_what_is_drawn_with_does_not_matter_where_nothing_is_drawn(tmp_path: Path) -> None:
+    def run_of(greedy: bool, **drawing: object) -> dict[str, object]:
+        return {**RUN, "sampling": {"greedy": greedy, "max_new_tokens": 6, **drawing}}
+
+    with Results(tmp_path / "a.jsonl", run_of(True, seed=0, top_k=20)) as results:
+        results.append(line("a"))
+    with Results(tmp_path / "a.jsonl", run_of(True, seed=5)) as results:
+        assert results.answered == {"a"}
+    with Results(tmp_path / "b.jsonl", run_of(False, seed=0)) as results:
+        results.append(line("a"))
+    with (
+        pytest.raises(ConfigError, match=r"sampling\.seed: 0 then, 5 now"),
+        Results(tmp_path / "b.jsonl", run_of(False, seed=5)),
+    ):
+        pass
+
+
+def test_what_fails_before_the_first_answer_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError), Results(tmp_path / "a.jsonl", RUN):
+        raise InputError("the model cannot be read")
+    assert not (tmp_path / "a.jsonl").exists()
+    with Results(tmp_path / "a.jsonl", RUN) as results:
+        results.append(line("a"))
+    with pytest.raises(InputError), Results(tmp_path / "a.jsonl", RUN):
+        raise InputError("again")
+    assert list(read_results(tmp_path / "a.jsonl")[1]) == ["a"]

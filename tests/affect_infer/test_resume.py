@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from calm_run import quiet
 
-from affect_infer.config import Settings
 from affect_infer.results import read_results
-from affect_infer.run import run
+from affect_infer.run.hybrid import run
+from affect_infer.settings.settings import Settings
 from featurestore.errors import ConfigError, FeatureStoreError
 
 Stored = Callable[..., Settings]
@@ -21,7 +21,7 @@ Stored = Callable[..., Settings]
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"generation": {"seed": 5, "greedy": False}}, r"sampling\.seed: 0 then, 5 now"),
+        ({"generation": {"seed": 5, "greedy": False}}, r"sampling\.greedy: True then, False now; "),
         ({"generation": {"max_new_tokens": 9}}, r"sampling\.max_new_tokens: 6 then, 9 now"),
         ({"mode": "face_frame_audio", "policies": {"au": "off"}}, r"mode: 'face_frame_audio_au' then, 'face_frame_au"),
         ({"policies": {"face": "off"}}, r"inputs\.face: '[0-9a-f]{16}' then, nothing now"),

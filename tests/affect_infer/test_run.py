@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affect_infer.config import Settings
-from affect_infer.generate import Sampling
-from affect_infer.model import Answer, Request
-from affect_infer.report import Report
+from affect_infer.model.affect_model import Answer, Request
+from affect_infer.model.generate import Sampling
 from affect_infer.results import read_results
-from affect_infer.run import run
+from affect_infer.run.hybrid import run
+from affect_infer.run.report import Report
+from affect_infer.settings.settings import Settings
 from featurestore import FeatureStore
 from featurestore.demo import CLIPS
 from featurestore.errors import ConfigError, InputError, MissingFeatureError, WeightsNotFoundError
@@ -206,8 +206,8 @@ def test_a_policy_of_off_is_a_mask_for_every_sample(stored: Guide) -> None:
 
 
 def test_au_as_text(guide: Guide) -> None:
-    from affect_infer.plan import make_plan
-    from affect_infer.run import make_extractor, make_request
+    from affect_infer.run.hybrid import make_extractor, make_request
+    from affect_infer.run.plan import make_plan
 
     settings = guide(au="text")
     with make_extractor(settings) as extractor:
@@ -266,9 +266,9 @@ def test_frame_counts_that_disagree_end_with_one_message(guide: Guide, demo: Pat
 
 
 def test_two_runs_do_not_write_one_file(stored: Guide) -> None:
-    from affect_infer.plan import make_plan
     from affect_infer.results import Results
-    from affect_infer.run import identity, make_extractor, result_path
+    from affect_infer.run.hybrid import identity, make_extractor, result_path
+    from affect_infer.run.plan import make_plan
 
     settings = stored()
     with make_extractor(settings) as extractor:

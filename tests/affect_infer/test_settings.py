@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from affect_infer.config import Changes, Settings, read_settings
-from affect_infer.prompt import QUESTIONS
+from affect_infer.model.prompt import QUESTIONS
+from affect_infer.settings.reading import read_settings
+from affect_infer.settings.settings import Changes, Settings
 from featurestore.errors import ConfigError
 
 Guide = Callable[..., Settings]
@@ -221,7 +222,7 @@ def test_mistakes_in_a_file_of_our_own(own: Path, option: str, message: str) -> 
 @pytest.mark.parametrize("said", ["off", '"off"', "False"])
 def test_off_in_a_file_is_off_on_the_command_line(own: Path, said: str) -> None:
     by_option = read_settings(own, Changes(policies={"face": "off"}))
-    own.write_text(OWN.replace("policy: {face: store}", f"policy: {{face: {said}}}"))
+    own.write_text(OWN.replace("policy: {face: store}", f"policy: {{face: {said}}}"), encoding="utf-8")
     by_file = read_settings(own)
     assert by_file.tasks[0] == by_option.tasks[0]
     assert by_file.tasks[0].policies["face"] == "off"
@@ -239,7 +240,7 @@ def test_weights_of_an_encoder_that_is_none_are_an_error(demo_files: Path, own: 
         read_settings(demo_files / "mer2023.yaml", Changes(values={"weights": {"HUBERT_LARG": "random:0"}}))
     with pytest.raises(ConfigError, match=r"weights: ViT-S-23\.none is no encoder .* did you mean 'ViT-S-32\.none'\?"):
         read_settings(own, Changes(values={"weights": {"ViT-S-23.none": "random:0"}}))
-    own.write_text(OWN.replace("weights: {", "weights: {HUBERT_LARG: models, "))
+    own.write_text(OWN.replace("weights: {", "weights: {HUBERT_LARG: models, "), encoding="utf-8")
     with pytest.raises(ConfigError, match="HUBERT_LARG is no encoder of this run"):
         read_settings(own)
 
@@ -255,3 +256,28 @@ def test_a_misspelt_mode_is_blamed_on_its_option(demo_files: Path) -> None:
     told = r"^--mode face_frame is no mode; did you mean '\w*frame\w*'\? modes are "
     with pytest.raises(ConfigError, match=told):
         read_settings(demo_files / "mer2023.yaml", Changes(mode="face_frame"))
+
+
+def test_paths_of_a_file_and_of_the_environment_may_begin_at_home(
+    demo_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA", str(tmp_path / "data"))
+    own = demo_files / "own.yaml"
+    own.write_text(
+        "affect_infer: 1\nmode: textonly\nstore: ~/features\noutput: ${oc.env:DATA}/answers\nllm: ~/llm\n"
+        "checkpoint: ~/c.pth\ndatasets: {mine: {manifest: manifest.csv}}\n"
+    )
+    settings = read_settings(own)
+    assert settings.tasks[0].store == tmp_path / "features"
+    assert (settings.output, settings.llm) == (tmp_path / "data/answers", str(tmp_path / "llm"))
+    assert settings.checkpoint == tmp_path / "c.pth"
+    own.write_text(own.read_text().replace("store: ~/features", "").replace("~/llm", "$LLM/7b"))
+    monkeypatch.setenv("FEATURESTORE_ROOT", "~/else")
+    with pytest.raises(ConfigError, match=r"\$LLM is no folder"):
+        read_settings(own)
+    own.write_text(own.read_text().replace("$LLM", "~"))
+    assert read_settings(own).tasks[0].store == tmp_path / "else"
+    monkeypatch.setenv("FEATURESTORE_ROOT", "$DATA/else")
+    with pytest.raises(ConfigError, match=r"^\$FEATURESTORE_ROOT is '\$DATA/else': \$DATA is no folder"):
+        read_settings(own)

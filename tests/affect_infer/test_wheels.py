@@ -7,7 +7,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from affect_infer.wheels import Wheels, read_wheels, split_labels
+from affect_infer.scores.wheels import Wheels, read_wheels, split_labels
 from featurestore.errors import InputError
 
 

@@ -45,16 +45,16 @@ def write(root: Path) -> None:
     )
     store.put_many(FRAME, ["-later"], values(10)[None], recipe=ONE)
     store.put_many(FRAME, ["overwritten"], values(11)[None], recipe=ONE, overwrite=True)
-    store.delete(FRAME, ["deleted"], recipe=ONE.fingerprint)
+    store.delete(FRAME, ["deleted"], fingerprint=ONE.fingerprint)
     for seed, id in ((20, "half"), (21, "plain")):
         store.put_many(FRAME, [id], values(seed, dtype=np.float16)[None], recipe=TWO)
-    store.compact(FRAME, recipe=TWO.fingerprint, codec="zstd")
+    store.compact(FRAME, fingerprint=TWO.fingerprint, codec="zstd")
     store.put_many(TEXT, ["one", "three", "two", "more"], [values(30 + n, n) for n in (1, 3, 2, 1)], recipe=ONE)
     store.put_many(AUDIO, ["gone"], values(40, 1)[None], recipe=ONE)
     store.delete(AUDIO, ["gone"])
-    shelf = store.shelf(TEXT)
-    assert shelf is not None
-    shelf.fail("broken", Failure("description", "broken: no summary_description", sources=sources))
+    feature_set = store.feature_set(TEXT)
+    assert feature_set is not None
+    feature_set.fail("broken", Failure("description", "broken: no summary_description", sources=sources))
 
 
 def expected(root: Path) -> list[dict[str, Any]]:
@@ -63,8 +63,8 @@ def expected(root: Path) -> list[dict[str, Any]]:
     rows = []
     for key in store.keys():
         for fingerprint in store.recipes(key):
-            for id in store.ids(key, recipe=fingerprint):
-                features = store.get_features(key, id, recipe=fingerprint)
+            for id in store.ids(key, fingerprint=fingerprint):
+                features = store.get_features(key, id, fingerprint=fingerprint)
                 frames, seconds = features.frame_indices, features.timestamps_s
                 rows.append(
                     {

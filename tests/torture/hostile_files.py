@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from hostile import Bait, any_of, bent_often, odd, odd_text, rendered, spoil, write
-from media_made import write_clip
+from media_factories import write_clip
 
 SAMPLE = "sample_00000001"
 
@@ -96,8 +96,9 @@ def guide(random: Random, folder: Path, bait: Bait) -> Case:
     """Settings in YAML, with options of the command line."""
     import yaml
 
-    from affect_infer.config import Changes, read_settings
-    from featurestore.legacy.guide import read_guide
+    from affect_infer.settings.reading import read_settings
+    from affect_infer.settings.settings import Changes
+    from featurestore.affectgpt.guide import read_guide
 
     (folder / "manifest.csv").write_text("id,video\na,a.mp4\n")
     settings = random.choice((_GUIDE, _OWN))
@@ -257,8 +258,8 @@ def _openface(random: Random, bait: Bait) -> bytes:
 
 def results(random: Random, folder: Path, bait: Bait) -> Case:
     """Results of an earlier run that is taken up again, and the certificate that lets it mix recipes."""
-    from affect_infer.certificate import certificate_path, read_certificate
     from affect_infer.results import Results, read_results
+    from affect_infer.run.certificate import certificate_path, read_certificate
     from featurestore import FeatureKey
 
     lines: list[Any] = [{"run": {"mode": "frame"}}, {"id": "a", "answer": "happy"}, {"id": "b", "skipped": "no video"}]
@@ -328,7 +329,7 @@ def _npy(random: Random, bait: Bait, dtype: str, shape: tuple[int, ...]) -> byte
 def npy(random: Random, folder: Path, bait: Bait) -> Case:
     """Face crops, and a tree of features to import."""
     from featurestore import FeatureStore
-    from featurestore.legacy.importing import import_tree
+    from featurestore.affectgpt.importing import import_tree
     from featurestore.media import count_faces, read_faces
 
     face = write(random, folder / "face.npy", _npy(random, bait, "|u1", (4, 8, 8, 3)), 0.1)
@@ -421,7 +422,7 @@ def checkpoint(random: Random, folder: Path, bait: Bait) -> Case:
     """`.pth` files: AffectGPT's own, and an encoder's weights in torch's format."""
     import torch
 
-    from affect_infer.checkpoint import read_checkpoint
+    from affect_infer.model.checkpoint import read_checkpoint
     from featurestore.encoders.tensors import digest, read_tensors
 
     def tensor(*shape: int) -> Any:

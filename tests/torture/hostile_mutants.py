@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 
 from mutants import mutant
 
-from featurestore import given, reader
+from featurestore.affectgpt import npy, strict_yaml
 from featurestore.datasets import label_npz
 from featurestore.encoders import tensors
-from featurestore.legacy import npy, strict_yaml
+from featurestore.storage import reader
+from featurestore.untrusted_io import files
 
 Mutant = Callable[[], AbstractContextManager[None]]
 TRIES = 400  # inputs until a broken version must have been found
@@ -45,10 +46,10 @@ MUTANTS: dict[str, tuple[str, Mutant]] = {
     ),
     "any file is read whole": (
         "manifests",
-        lambda: mutant(given.read_given, "if status.st_size > limit:", "if False:"),
+        lambda: mutant(files.read_untrusted, "if status.st_size > limit:", "if False:"),
     ),
     "documents may be nested at will": (
         "failure records",
-        lambda: mutant(given.parse_json, "except RecursionError:", "except ZeroDivisionError:"),
+        lambda: mutant(files.parse_json, "except RecursionError:", "except ZeroDivisionError:"),
     ),
 }

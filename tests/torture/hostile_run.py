@@ -68,22 +68,10 @@ def warm_up() -> None:
     import av.filter
     import click  # noqa: F401
     import cv2
-    import soundfile  # noqa: F401
     import soxr  # noqa: F401
     import torch
     import yaml  # noqa: F401
     import zarr  # noqa: F401
-
-    import featurestore.cli.checking
-    import featurestore.cli.listing
-    import featurestore.encoders.clip
-    import featurestore.encoders.speech
-    import featurestore.encoders.text
-    import featurestore.encoders.vision
-    import featurestore.legacy.exporting
-    import featurestore.legacy.importing
-    import featurestore.samplers
-    import featurestore.verify  # noqa: F401
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -120,7 +108,7 @@ def attempt(case: files.Case) -> dict[str, Any]:
 
 
 def _child(case: files.Case, said: int) -> None:
-    with open("/proc/self/statm") as statm:
+    with open("/proc/self/statm", encoding="utf-8") as statm:
         space, resident = (int(pages) * resource.getpagesize() for pages in statm.read().split()[:2])
     resource.setrlimit(resource.RLIMIT_AS, (space + MEMORY_BYTES - resident,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

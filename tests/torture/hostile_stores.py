@@ -17,7 +17,7 @@ from hostile_files import Case, refusing
 from oracle import ALL, KEY, RECIPE, value
 
 from featurestore import Failure, FeatureKey, FeatureStore
-from featurestore.reader import RECORD, SEAL_SIZE, crc32c, seal_of
+from featurestore.storage.reader import RECORD, SEAL_SIZE, crc32c, seal_of
 
 IDS = ("a", "b", "c", "é/../d")
 BOMB_BYTES = 3 << 30
@@ -38,9 +38,9 @@ def make_store(root: Path) -> Path:
             columns: dict[str, Any] = {"frame_indices": frames, "timestamps_s": seconds, "provenance": notes}
             store.put_many(key, some, values, recipe=RECIPE, overwrite=True, **columns)
     store.compact(ALL, codec="zstd")
-    shelf = store.shelf(KEY)
-    assert shelf is not None
-    shelf.fail("broken", Failure("media", "no such stream", sources=({"path": "x", "size": 1, "mtime_ns": 2},)))
+    feature_set = store.feature_set(KEY)
+    assert feature_set is not None
+    feature_set.fail("broken", Failure("media", "no such stream", sources=({"path": "x", "size": 1, "mtime_ns": 2},)))
     return root
 
 
@@ -258,7 +258,7 @@ def _petabytes(random: Random) -> bytes:
 
 
 def failure_record(random: Random, folder: Path, bait: Bait, store: Path) -> Case:
-    from featurestore.failures import _checksum
+    from featurestore.storage.failures import _checksum
 
     root = folder / "store"
     shutil.copytree(store, root)
@@ -300,7 +300,8 @@ def use(random: Random, root: Path, folder: Path, bait: Bait) -> None:
         for read in (
             lambda key=key: store.ids(key),
             *(lambda key=key, id=id: store.get(key, id) for id in (*ids, *ids)),  # the second time through the map
-            lambda key=key, ids=ids: store.get_many(key, store.available(key, ids)[:2]),
+            lambda key=key, ids=ids: store.get_many(key, store.available(key, ids)[:2]),  # a ValuesError under ALL
+            lambda key=key, ids=ids: store.get_ragged(key, store.available(key, ids)[:2]),
             *(lambda key=key, id=id: store.get_features(key, id) for id in ids),
             lambda key=key: store.recipes(key),
             lambda key=key: store.failures(key),
@@ -313,7 +314,7 @@ def use(random: Random, root: Path, folder: Path, bait: Bait) -> None:
 
 def _copied_reader(root: Path) -> None:
     """The reader on its own raises what the standard library does, and nothing else."""
-    from featurestore.reader import open_key
+    from featurestore.storage.reader import open_key
 
     try:
         reader = open_key(str(root), str(KEY))
@@ -344,19 +345,19 @@ def _command(random: Random, root: Path, *names: str) -> None:
 
 
 def _change(random: Random, root: Path, folder: Path, bait: Bait) -> None:
-    from featurestore.legacy.exporting import export_tree, export_zarr
-    from featurestore.verify import verify
+    from featurestore.affectgpt.exporting import export_tree, export_zarr
+    from featurestore.quality import check_store
 
     store = FeatureStore(root)
     key = random.choice((KEY, ALL))
     fresh = random.choice((*IDS, bait.path(random)))
     change: Callable[[], object] = random.choice(
         (
-            lambda: verify(root, full=True, repair=True),
+            lambda: check_store(root, full=True, repair=True),
             lambda: store.compact(key, codec=random.choice((None, "zstd", "none"))),
             lambda: store.delete(key, [random.choice(IDS)]),
             lambda: store.put_many(key, [fresh], [value(fresh, 9, key)], recipe=RECIPE, overwrite=True),
-            lambda: getattr(store.shelf(key), "gc", lambda _: None)(0),
+            lambda: getattr(store.feature_set(key), "gc", lambda _: None)(0),
             lambda: export_tree(store, key, folder / "exported"),
             lambda: export_zarr(store, key, folder / "exported.zarr"),
         )
@@ -368,7 +369,7 @@ def _change(random: Random, root: Path, folder: Path, bait: Bait) -> None:
 def names(random: Random, folder: Path, bait: Bait) -> Case:
     """Sample ids, parts of keys, prefixes of recipes and recipes."""
     from featurestore import Recipe
-    from featurestore.legacy.exporting import export_tree
+    from featurestore.affectgpt.exporting import export_tree
 
     ids = [odd_text(random, bait) if random.random() < 0.9 else odd(random, bait) for _ in range(random.choice((1, 3)))]
     parts = ["mer2023", "frame", "CLIP_VIT_LARGE", "uniform", 4]
@@ -396,12 +397,13 @@ def names(random: Random, folder: Path, bait: Bait) -> Case:
         refusing(lambda: store.put_many(key, ids, values, recipe={"a": 1}))
         refusing(lambda: store.put_many(KEY, ["known"], values[:1], recipe={"a": 1}))
         for using in (key, text, KEY):
-            refusing(lambda using=using: store.ids(using, recipe=prefix))
-            refusing(lambda using=using: [store.get(using, id, recipe=prefix) for id in ids])
-            refusing(lambda using=using: store.get_features(using, ids[0], recipe=prefix))
-            refusing(lambda using=using: store.get_many(using, ids, recipe=prefix))
-            refusing(lambda using=using: store.missing(using, ids, recipe=prefix))
-            refusing(lambda using=using: store.delete(using, ids[:1], recipe=prefix))
+            refusing(lambda using=using: store.ids(using, fingerprint=prefix))
+            refusing(lambda using=using: [store.get(using, id, fingerprint=prefix) for id in ids])
+            refusing(lambda using=using: store.get_features(using, ids[0], fingerprint=prefix))
+            refusing(lambda using=using: store.get_many(using, ids, fingerprint=prefix))
+            refusing(lambda using=using: store.get_ragged(using, ids, fingerprint=prefix))
+            refusing(lambda using=using: store.missing(using, ids, fingerprint=prefix))
+            refusing(lambda using=using: store.delete(using, ids[:1], fingerprint=prefix))
             refusing(lambda using=using: export_tree(store, FeatureKey.parse(str(using)), folder / "exported"))
         for command in ("ls", "info", "explain"):
             _typed(folder / "store", command, text, ids)

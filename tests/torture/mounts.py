@@ -25,9 +25,9 @@ def own_mounts() -> None:
     uid, gid = os.getuid(), os.getgid()
     _call("unshare", _NEW_MOUNTS | (_NEW_USERS if uid else 0))
     if uid:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        Path("/proc/self/setgroups").write_text("deny", encoding="utf-8")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1", encoding="utf-8")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="utf-8")
     _call("mount", b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
 
 

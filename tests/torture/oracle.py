@@ -50,19 +50,19 @@ class Op:
                 overwrite=self.name == "overwrite",
             )
             return
-        shelf = store.shelf(self.key, recipe=self.recipe.fingerprint)
-        assert shelf is not None
+        feature_set = store.feature_set(self.key, fingerprint=self.recipe.fingerprint)
+        assert feature_set is not None
         if self.name == "delete":
-            shelf.delete(self.ids)
+            feature_set.delete(self.ids)
         elif self.name == "compact":
-            shelf.compact(self.codec, grace_s=0)
+            feature_set.compact(self.codec, grace_s=0)
         elif self.name == "gc":
-            shelf.gc(0)
+            feature_set.gc(0)
         elif self.name == "remove":
-            shelf.remove()
+            feature_set.remove()
         else:
             for id in self.ids:
-                store.get(self.key, id, recipe=self.recipe.fingerprint)
+                store.get(self.key, id, fingerprint=self.recipe.fingerprint)
 
 
 class Oracle:
@@ -127,7 +127,7 @@ class Oracle:
         arrays = {}
         for id in ids:
             try:
-                arrays[id] = store.get(key, id, recipe=recipe.fingerprint)
+                arrays[id] = store.get(key, id, fingerprint=recipe.fingerprint)
                 versions[id] = version_of(store, key, recipe, id, arrays[id])
             except (MissingFeatureError, UnknownRecipeError):
                 versions[id] = ABSENT
@@ -136,21 +136,27 @@ class Oracle:
         if not arrays:
             return versions
         present = sorted(arrays)
-        batch = store.get_many(key, present, recipe=recipe.fingerprint)
-        if not all(np.array_equal(one, arrays[id]) for one, id in zip(batch, present, strict=True)):
-            found.append(f"{key}: get_many differs from get")
-        shelf = store.shelf(key, recipe=recipe.fingerprint)
-        assert shelf is not None
-        listed = [id for id in shelf.reader.ids() if id in versions]
+        try:
+            batch = store.get_ragged(key, present, fingerprint=recipe.fingerprint)
+            array = store.get_many(key, present, fingerprint=recipe.fingerprint) if key.n_frames != "all" else batch
+        except FeatureStoreError as error:  # of a broken writer that is still at work on the store
+            found.append(f"{key}: get_many does not find what get found: {type(error).__name__}: {error}")
+            return versions
+        for name, many in (("get_many", array), ("get_ragged", batch)):
+            if not all(np.array_equal(one, arrays[id]) for one, id in zip(many, present, strict=True)):
+                found.append(f"{key}: {name} differs from get")
+        feature_set = store.feature_set(key, fingerprint=recipe.fingerprint)
+        assert feature_set is not None
+        listed = [id for id in feature_set.reader.ids() if id in versions]
         if listed != present:
             found.append(f"{key}: ids() lists {listed}, get finds {present}")
-        found += [f"{key}: {name}: {why}" for name, why in shelf.reader.problems.items()]
+        found += [f"{key}: {name}: {why}" for name, why in feature_set.reader.problems.items()]
         return versions
 
 
 def version_of(store: FeatureStore, key: FeatureKey, recipe: Recipe, id: str, values: np.ndarray[Any, Any]) -> int:
     """The version whose bits these are; the line of the row must say the same."""
-    version = store.get_features(key, id, recipe=recipe.fingerprint).provenance
+    version = store.get_features(key, id, fingerprint=recipe.fingerprint).provenance
     assert version is not None
     number = int(version["version"])
     assert np.array_equal(values, value(id, number, key)), f"{id}: its bits are not those of version {number}"

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PACKAGE = f"{os.sep}featurestore{os.sep}"
+import featurestore
+
+# Where it lies, not what it is called: `git clone` calls the folder of the whole project the same.
+PACKAGE = os.path.dirname(featurestore.__file__) + os.sep
 
 
 @dataclass(frozen=True)
@@ -196,5 +199,5 @@ class Recorder:
 
 def _site() -> str:
     """The calls inside the package that led to here: an fsync as its author sees it."""
-    frames = [frame for frame in traceback.extract_stack() if PACKAGE in frame.filename]
+    frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(PACKAGE)]
     return " > ".join(f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames[-4:])

@@ -13,11 +13,12 @@ from figures import Figures
 from mutants import mutant
 from oracle import ALL, KEY, RECIPE, SECOND_RECIPE, value
 
-from featurestore import FeatureKey, FeatureStore, Recipe, reader
+from featurestore import FeatureKey, FeatureStore, Recipe
 from featurestore.errors import FeatureStoreError, MissingFeatureError
 from featurestore.features import Failure
-from featurestore.shelf import Shelf
-from featurestore.verify import verify
+from featurestore.quality import check_store
+from featurestore.storage import reader
+from featurestore.storage.feature_set import FeatureSet
 
 Place = tuple[FeatureKey, Recipe]
 # What must be read: the last version of each id, 0 where it was deleted.
@@ -42,19 +43,19 @@ def fill(root: Path) -> None:
     put(KEY, RECIPE, 1, "d")
     put(KEY, RECIPE, 2, "é/../f", "b")
     put(KEY, RECIPE, 3, "b")
-    store.delete(KEY, ["d"], recipe=RECIPE.fingerprint)
+    store.delete(KEY, ["d"], fingerprint=RECIPE.fingerprint)
     put(KEY, SECOND_RECIPE, 5, "a")
     put(KEY, SECOND_RECIPE, 5, "b")
-    store.compact(KEY, recipe=SECOND_RECIPE.fingerprint, codec="zstd")
+    store.compact(KEY, fingerprint=SECOND_RECIPE.fingerprint, codec="zstd")
     put(ALL, RECIPE, 1, "a", "bb", "ccc")
     put(ALL, RECIPE, 2, "bb")
-    shelf_of(root, (ALL, RECIPE)).failures.add("broken", Failure("media", "no such stream"))
+    feature_set_of(root, (ALL, RECIPE)).failures.add("broken", Failure("media", "no such stream"))
 
 
-def shelf_of(root: Path, place: Place) -> Shelf:
-    shelf = FeatureStore(root).shelf(place[0], recipe=place[1].fingerprint)
-    assert shelf is not None
-    return shelf
+def feature_set_of(root: Path, place: Place) -> FeatureSet:
+    feature_set = FeatureStore(root).feature_set(place[0], fingerprint=place[1].fingerprint)
+    assert feature_set is not None
+    return feature_set
 
 
 def silent(root: Path, place: Place) -> list[str]:
@@ -66,9 +67,9 @@ def silent(root: Path, place: Place) -> list[str]:
     reported = []
     for id, version in TRUTH[place].items():
         try:
-            values = store.get(key, id, recipe=prefix)
-            features = store.get_features(key, id, recipe=prefix)
-            batch = store.get_many(key, [id], recipe=prefix)
+            values = store.get(key, id, fingerprint=prefix)
+            features = store.get_features(key, id, fingerprint=prefix)
+            batch = store.get_ragged(key, [id], fingerprint=prefix)
         except MissingFeatureError:
             if version:
                 found.append(f"{id} is missing")
@@ -85,19 +86,19 @@ def silent(root: Path, place: Place) -> list[str]:
             found.append(f"{id} has other values")
         elif not np.array_equal(frames, np.arange(len(expected))) or note != {"version": version}:
             found.append(f"{id} has other frames or another note")
-    shelf = store.shelf(key, recipe=prefix)
-    assert shelf is not None
+    feature_set = store.feature_set(key, fingerprint=prefix)
+    assert feature_set is not None
     try:
-        ids, recipes = store.ids(key, recipe=prefix), store.recipes(key)
+        ids, recipes = store.ids(key, fingerprint=prefix), store.recipes(key)
         if recipes.get(prefix) != recipe:
             found.append("another recipe")
-        if ids != sorted(id for id, version in TRUTH[place].items() if version) and not shelf.reader.problems:
+        if ids != sorted(id for id, version in TRUTH[place].items() if version) and not feature_set.reader.problems:
             found.append(f"ids are {ids}")
     except FeatureStoreError as error:
         reported.append(error)
     except (ValueError, TypeError, OSError) as error:
         found.append(f"{error!r}, which is no error of ours")
-    for id, record in shelf.failures.all().items():
+    for id, record in feature_set.failures.all().items():
         if (id, record.reason, record.message, record.attempts) != ("broken", "media", "no such stream", 1):
             found.append(f"another failure: {record}")
     return found
@@ -155,7 +156,7 @@ def test_no_flipped_bit_is_silent(store_root: Path, figures: Figures) -> None:
 
 def test_verify_finds_every_flipped_bit(store_root: Path, rounds: Callable[[int, int], int], figures: Figures) -> None:
     """In all that is read.  What was replaced is not, and gc removes it."""
-    replaced = {segment.path for place in TRUTH for segment in shelf_of(store_root, place).reader.replaced}
+    replaced = {segment.path for place in TRUTH for segment in feature_set_of(store_root, place).reader.replaced}
     every = 1 if rounds(1, 2) == 2 else 5
     count, missed = 0, []
     for path, at in flips(store_root, every):
@@ -163,11 +164,11 @@ def test_verify_finds_every_flipped_bit(store_root: Path, rounds: Callable[[int,
             continue
         count += 1
         keys = {place[0]: None for place in place_of(store_root, path)}
-        if verify(store_root, keys, full=True).clean:
+        if check_store(store_root, keys, full=True).clean:
             missed.append(f"{path.relative_to(store_root)} byte {at}")
     figures.record("bit flips, verify --full", count, "flips", {"not found": len(missed)})
     assert missed[:20] == []
-    assert verify(store_root, full=True).clean
+    assert check_store(store_root, full=True).clean
 
 
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {

@@ -16,8 +16,9 @@ from mutants import mutant
 from oracle import KEY, RECIPE, value
 from workers import run_all
 
-from featurestore import FeatureStore, replacement
+from featurestore import FeatureStore
 from featurestore.errors import StoreError
+from featurestore.storage import maintenance
 
 DAY_S = 86_400
 
@@ -39,11 +40,11 @@ def put_until(root: Path, until: float, owner: int) -> list[str]:
 def gc_until(root: Path, until: float, ahead_s: float) -> list[str]:
     """Remove what looks old by a clock that is ahead."""
     real = time.time
-    replacement.time.time = lambda: real() + ahead_s  # type: ignore[assignment]
+    maintenance.time.time = lambda: real() + ahead_s  # type: ignore[assignment]
     while time.monotonic() < until:
-        shelf = FeatureStore(root).shelf(KEY)
-        if shelf is not None:
-            shelf.gc()
+        feature_set = FeatureStore(root).feature_set(KEY)
+        if feature_set is not None:
+            feature_set.gc()
     return []
 
 
@@ -78,6 +79,6 @@ def test_gc_by_a_clock_that_is_ahead_takes_nothing_acknowledged(
 
 @pytest.mark.torture  # a race that may need many rounds to be lost: not for every run
 def test_a_gc_that_empties_a_living_writers_directory_is_caught(fast_disk: Path, figures: Figures) -> None:
-    with mutant(replacement.gc, "_take_away(entry.path)", "bool(_remove_tree(entry.path))"):
+    with mutant(maintenance.gc, "_take_away(entry.path)", "bool(_remove_tree(entry.path))"):
         assert any(lost_beside_gc(fast_disk / f"emptied-{number}", 8)[1] for number in range(10))
     figures.caught("gc by a clock two days ahead", "gc empties the directory of a living writer")

@@ -16,10 +16,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from featurestore import FeatureKey, FeatureStore, catalog, miss, reader
+from featurestore import FeatureKey, FeatureStore
 from featurestore.errors import CorruptSegmentError, MissingFeatureError, StoreError
-from featurestore.failures import Failures
 from featurestore.features import Failure
+from featurestore.storage import absence, catalog, reader
+from featurestore.storage.failures import Failures
 
 KEY = FeatureKey("mer2023", "frame", "CLIP_VIT_LARGE", "uniform", 4)
 RECIPE = {"weights": "torture"}
@@ -44,12 +45,12 @@ def test_gc_after_a_power_cut_in_gc(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     store.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
     store.put_many(KEY, ["a"], ROW[None] + 1, recipe=RECIPE, overwrite=True)
-    shelf = store.shelf(KEY)
-    assert shelf is not None
-    (replaced,) = shelf.reader.replaced
-    shutil.copytree(replaced.path, shelf.place.house / "tmp" / f"gc-{replaced.name}")
-    assert shelf.gc(0) == 2
-    assert shelf.reader.replaced == []
+    feature_set = store.feature_set(KEY)
+    assert feature_set is not None
+    (replaced,) = feature_set.reader.replaced
+    shutil.copytree(replaced.path, feature_set.layout.housekeeping / "tmp" / f"gc-{replaced.name}")
+    assert feature_set.gc(0) == 2
+    assert feature_set.reader.replaced == []
     np.testing.assert_array_equal(store.get(KEY, "a"), ROW + 1)
 
 
@@ -68,16 +69,18 @@ def test_a_killed_writer_leaves_no_record_for_ever(tmp_path: Path, monkeypatch: 
     """Records were staged beside the finished ones, where gc does not look."""
     store = FeatureStore(tmp_path)
     store.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
-    shelf = store.shelf(KEY)
-    assert shelf is not None
+    feature_set = store.feature_set(KEY)
+    assert feature_set is not None
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", mock.Mock(side_effect=OSError(errno.EIO, "Input/output error")))
         with pytest.raises(StoreError, match=r"the failure of sample 'b' \(no such file\) cannot be recorded"):
-            shelf.failures.add("b", Failure("media", "no such file"))
-    (staged,) = (shelf.place.house / "tmp").iterdir()
+            feature_set.failures.add("b", Failure("media", "no such file"))
+    (staged,) = (feature_set.layout.housekeeping / "tmp").iterdir()
     os.utime(staged, (0, 0))
-    shelf.gc()
-    assert [path for path in shelf.place.house.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+    feature_set.gc()
+    assert [
+        path for path in feature_set.layout.housekeeping.rglob("*") if path.is_file() and path.suffix != ".lock"
+    ] == []
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 1, 400, 900])
@@ -87,16 +90,16 @@ def test_what_was_replaced_stays_replaced_when_what_replaced_it_is_damaged(tmp_p
     store.put_many(KEY, ["a", "b"], np.stack([ROW, ROW + 1]), recipe=RECIPE)
     store.put_many(KEY, ["a"], ROW[None] + 2, recipe=RECIPE, overwrite=True)
     store.delete(KEY, ["b"])
-    shelf = store.shelf(KEY)
-    assert shelf is not None
-    (last,) = shelf.reader.segments
+    feature_set = store.feature_set(KEY)
+    assert feature_set is not None
+    (last,) = feature_set.reader.segments
     os.truncate(Path(last.path) / "zarr.json", kept_bytes)
     for id in ("a", "b"):
         with pytest.raises(CorruptSegmentError, match="verify"):
             FeatureStore(tmp_path).get(KEY, id)
-    shelf = FeatureStore(tmp_path).shelf(KEY)
-    assert shelf is not None
-    assert len(shelf.quarantine()) == 3  # what it replaced goes with it, or it would count again
+    feature_set = FeatureStore(tmp_path).feature_set(KEY)
+    assert feature_set is not None
+    assert len(feature_set.quarantine()) == 3  # what it replaced goes with it, or it would count again
     for id in ("a", "b"):
         with pytest.raises(MissingFeatureError):
             FeatureStore(tmp_path).get(KEY, id)
@@ -126,13 +129,13 @@ def test_a_clock_that_is_a_day_off_hides_nothing(tmp_path: Path) -> None:
     """Where mtimes are coarse and the file server's clock differs, a commit within one tick was not seen."""
     store, other = FeatureStore(tmp_path), FeatureStore(tmp_path)
     other.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
-    shelf = other.shelf(KEY)
-    assert shelf is not None
+    feature_set = other.feature_set(KEY)
+    assert feature_set is not None
     tick_ns = time.time_ns() - 86_400 * 10**9
-    os.utime(shelf.place.segments, ns=(tick_ns, tick_ns))
+    os.utime(feature_set.layout.segments, ns=(tick_ns, tick_ns))
     np.testing.assert_array_equal(store.get(KEY, "a"), ROW)
     other.put_many(KEY, ["b"], ROW[None], recipe=RECIPE)
-    os.utime(shelf.place.segments, ns=(tick_ns, tick_ns))
+    os.utime(feature_set.layout.segments, ns=(tick_ns, tick_ns))
     np.testing.assert_array_equal(store.get(KEY, "b"), ROW)
 
 
@@ -159,20 +162,20 @@ def test_a_recipe_whose_rows_were_all_deleted_is_compacted(tmp_path: Path) -> No
 
 
 def test_threads_that_meet_a_recipe_first_share_what_they_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each made a shelf of its own, and `refresh` knew only one of them: the other went on showing what was deleted."""
+    """Each made a feature set of its own, and `refresh` knew one: the other went on showing what was deleted."""
     root = tmp_path / "store"
     FeatureStore(root).put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
     store = FeatureStore(root)
-    make, both = catalog.Shelf, threading.Barrier(2)
+    make, both = catalog.FeatureSet, threading.Barrier(2)
 
     def slowly(*arguments: Any) -> Any:
         both.wait(5)  # both have looked whether there is one
         return make(*arguments)
 
-    monkeypatch.setattr(catalog, "Shelf", slowly)
+    monkeypatch.setattr(catalog, "FeatureSet", slowly)
     with ThreadPoolExecutor(2) as pool:
-        shelves = list(pool.map(lambda _: store.shelf(KEY), range(2)))
-    assert shelves[0] is shelves[1] is store.shelf(KEY)
+        feature_sets = list(pool.map(lambda _: store.feature_set(KEY), range(2)))
+    assert feature_sets[0] is feature_sets[1] is store.feature_set(KEY)
 
 
 def test_ids_are_listed_though_their_segments_go_again_and_again(
@@ -181,15 +184,15 @@ def test_ids_are_listed_though_their_segments_go_again_and_again(
     """The second merge during one call was an error to the caller."""
     other, store = FeatureStore(tmp_path), FeatureStore(tmp_path)
     other.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
-    shelf = other.shelf(KEY)
-    assert shelf is not None
+    feature_set = other.feature_set(KEY)
+    assert feature_set is not None
     real, merges = reader.Segment.numbered_ids, iter(["b", "c", "d"])
 
     def beside_a_merge(segment: reader.Segment, *arguments: Any) -> Any:
-        id = next(merges, None) if segment not in shelf.reader.segments else None
+        id = next(merges, None) if segment not in feature_set.reader.segments else None
         if id is not None:
             other.put_many(KEY, [id], ROW[None], recipe=RECIPE)
-            shelf.compact(grace_s=0)
+            feature_set.compact(grace_s=0)
         return real(segment, *arguments)
 
     monkeypatch.setattr(reader.Segment, "numbered_ids", beside_a_merge)
@@ -209,8 +212,8 @@ def test_damage_that_is_repaired_while_it_is_told_is_told(tmp_path: Path) -> Non
     """StopIteration, for the problem was gone when it was to be named."""
     store = FeatureStore(tmp_path)
     store.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
-    shelf = store.shelf(KEY)
-    assert shelf is not None
-    shelf.reader.problems = Repaired(segment="a flipped bit")
+    feature_set = store.feature_set(KEY)
+    assert feature_set is not None
+    feature_set.reader.problems = Repaired(segment="a flipped bit")
     with pytest.raises(CorruptSegmentError, match=r"1 segment is damaged, e\.g\. segment: a flipped bit"):
-        raise miss.absence(tmp_path, KEY, ["b"], shelf)
+        raise absence.absence(tmp_path, KEY, ["b"], feature_set)

@@ -18,11 +18,12 @@ from mutants import mutant
 from texts import KEY, encoded, make, texts_of, write_texts, wrong
 from workers import Worker
 
-from featurestore import Extractor, FeatureStore, batch, encoders, extract
+from featurestore import Extractor, FeatureStore, encoders
+from featurestore.compute import batching, extraction
 from featurestore.errors import AmbiguousRecipeError
-from featurestore.extract import _Work
-from featurestore.samples import Sample
-from featurestore.verify import verify
+from featurestore.fill import Fill
+from featurestore.quality import check_store
+from featurestore.sample import Sample
 
 COUNT = 60
 AT = 45  # the sample where it happens
@@ -36,7 +37,7 @@ def samples(fast_disk: Path) -> dict[str, Sample]:
 
 @pytest.fixture(autouse=True)
 def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "UNIT", UNIT)
+    monkeypatch.setattr("featurestore.fill.UNIT", UNIT)
 
 
 def text_at(samples: dict[str, Sample]) -> str:
@@ -122,11 +123,11 @@ def test_ctrl_c_ends_an_encoder_that_hangs_and_keeps_all_that_was_ready(
 def test_an_extraction_that_keeps_less_is_caught(
     fast_disk: Path, samples: dict[str, Sample], figures: Figures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with mutant(_Work.run, "        try:\n            self._commit(compute)\n", "        try:\n            pass\n"):
-        monkeypatch.setattr(extract, "UNIT", 50)
+    with mutant(Fill.run, "self.commit()", "pass"):
+        monkeypatch.setattr("featurestore.fill.UNIT", 50)
         assert after_ctrl_c(fast_disk / "hang, mutant", samples) < AT - 4
     figures.caught("an encoder that hangs, and Ctrl-C", "keeps whole units only")
-    with mutant(_Work._take, "if len(self._ready) >= UNIT:", "if False:"):
+    with mutant(Fill._accept, "if len(self._ready) >= UNIT:", "if False:"):
         assert after_a_crash(fast_disk / "crash, mutant", samples) <= AT - 2 * UNIT
     figures.caught("an encoder that crashes", "commits at the end")
 
@@ -139,11 +140,11 @@ def ask_and_hang(root: Path, samples: dict[str, Sample], log: Path) -> list[str]
     with Extractor({"talk": samples}, workers=1, batch_size=1) as extractor:
         store = FeatureStore(root, compute=extractor)
         try:
-            store.get_many(KEY, ids)
+            store.get_ragged(KEY, ids)
         except KeyboardInterrupt:
             stored = FeatureStore(root).available(KEY, ids)
         del os.environ["MISBEHAVE"]
-        store.get_many(KEY, ids)
+        store.get_ragged(KEY, ids)
     return stored
 
 
@@ -184,7 +185,7 @@ def test_an_encoder_that_hands_out_one_buffer(
     fast_disk: Path, samples: dict[str, Sample], monkeypatch: pytest.MonkeyPatch, figures: Figures
 ) -> None:
     assert wrong_with_one_buffer(fast_disk / "buffer", samples, monkeypatch) == []
-    with mutant(batch.Batch._together, ".astype(self.dtype)", ".astype(self.dtype, copy=False)"):
+    with mutant(batching.Batch._together, ".copy()", ""):
         assert wrong_with_one_buffer(fast_disk / "buffer, mutant", samples, monkeypatch)
     figures.caught("an encoder that hands out one buffer", "keeps the encoder's own array")
 
@@ -202,9 +203,9 @@ def mixed(folder: Path, samples: dict[str, Sample]) -> list[str]:
         recipes[content] = report.recipe
     store, found = FeatureStore(root), []
     for content, recipe in recipes.items():
-        for id in store.available(KEY, ids, recipe=recipe):
+        for id in store.available(KEY, ids, fingerprint=recipe):
             expected = np.stack([row_of(text, content) for text in texts_of(id)])
-            found += [] if np.array_equal(store.get(KEY, id, recipe=recipe), expected) else [id]
+            found += [] if np.array_equal(store.get(KEY, id, fingerprint=recipe), expected) else [id]
     if len(set(recipes.values())) == 2:
         with pytest.raises(AmbiguousRecipeError):
             store.get(KEY, ids[0])
@@ -231,7 +232,7 @@ def stale(folder: Path) -> tuple[list[str], list[str]]:
     path.write_text(path.read_text().replace(f"{changed} 0", f"{changed} 9"))  # of the same size
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     os.utime(samples[touched].au_json or path)
-    found = [id for f in verify(root, sources={"talk": samples}).findings if f.kind == "stale" for id in f.ids]
+    found = [id for f in check_store(root, sources={"talk": samples}).findings if f.kind == "stale" for id in f.ids]
     report = make(root, samples, Path(os.devnull))
     assert report.stale == [changed][: len(report.stale)]
     values = FeatureStore(root).get(KEY, changed)
@@ -242,6 +243,6 @@ def test_media_that_changed_since_are_told_by_verify_and_made_again(fast_disk: P
     found, not_made_again = stale(fast_disk / "changed")
     assert len(found) == 1
     assert not_made_again == []
-    with mutant(extract.stale_ids, "if sample is not None and", "if False and"):
+    with mutant(extraction.verdicts, "for line in feature_set.lines()", "for line in ()"):
         assert stale(fast_disk / "changed, mutant")[1]
     figures.caught("media that changed since", "extract does not look at the media")

@@ -74,7 +74,7 @@ def busy(work: Callable[[random.Random], None], threads: int) -> Iterator[list[s
 
 def child(job: Callable[[], None]) -> str:
     """Fork, do the job there; how it ended, and where it stood if it hangs."""
-    with tempfile.TemporaryFile("w+") as stack:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as stack:
         return ended(job, stack)
 
 

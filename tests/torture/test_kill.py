@@ -6,13 +6,13 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+import crash_workers
 import pytest
-import victims
 from figures import Figures
 from mutants import mutant
 from workers import run_all
 
-from featurestore import replacement, segment
+from featurestore.storage import maintenance, writer
 
 KILLS_PER_STORE = 250
 STORES_AT_ONCE = 4
@@ -26,7 +26,7 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(
     starts = range(0, kills, KILLS_PER_STORE)
     sizes = [min(KILLS_PER_STORE, kills - start) for start in starts]
     jobs = [
-        functools.partial(victims.kill_many, tmp_path / str(number), size, seed=number)
+        functools.partial(crash_workers.kill_many, tmp_path / str(number), size, seed=number)
         for number, size in enumerate(sizes)
     ]
     for first in range(0, len(jobs), STORES_AT_ONCE):
@@ -38,14 +38,16 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(
 
 
 MUTANTS = {
-    "commits in place": lambda: mutant(segment.commit, 'f"{place.house}/tmp/{name}"', 'f"{place.segments}/{name}"'),
+    "commits in place": lambda: mutant(
+        writer.commit, 'f"{layout.housekeeping}/tmp/{name}"', 'f"{layout.segments}/{name}"'
+    ),
     "acknowledges too soon": lambda: mutant(
-        victims._work,
+        crash_workers._work,
         '            op.run(store)\n            oracle.done()\n            tell("done")\n',
         '            tell("done")\n            op.run(store)\n            oracle.done()\n',
     ),
     "removes before it replaces": lambda: mutant(
-        replacement._replace, "    batches = list(new)\n", "    _remove(place, names)\n    batches = list(new)\n"
+        maintenance._replace, "    batches = list(new)\n", "    _remove(layout, names)\n    batches = list(new)\n"
     ),
 }
 
@@ -53,6 +55,6 @@ MUTANTS = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_writer_that_a_kill_undoes_is_caught(name: str, fast_disk: Path, figures: Figures) -> None:
     with MUTANTS[name]():
-        found, _ = victims.kill_many(fast_disk / name.replace(" ", "-"), 1_000, seed=0, stop_at_first=True)
+        found, _ = crash_workers.kill_many(fast_disk / name.replace(" ", "-"), 1_000, seed=0, stop_at_first=True)
     assert found
     figures.caught("kill -9", name)

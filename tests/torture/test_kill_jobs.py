@@ -16,17 +16,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoders_made import NAMES
+from encoder_factories import NAMES
 from figures import Figures
-from media_made import write_clip
+from media_factories import write_clip
 from mutants import mutant
 from texts import KEY, encoded, make, texts_of, write_texts, wrong
 from workers import Worker
 
-from featurestore import Extractor, FeatureKey, FeatureStore, extract, register_encoder, segment
-from featurestore.extract import _Work
-from featurestore.legacy import importing, intake
-from featurestore.samples import Sample
+from featurestore import Extractor, FeatureKey, FeatureStore, register_encoder
+from featurestore.affectgpt import importing, intake
+from featurestore.compute import extraction
+from featurestore.fill import Fill
+from featurestore.sample import Sample
+from featurestore.storage import writer
+from featurestore.storage.claims import Deferring
 
 UNIT = 8  # instead of 64, so that a short job has several
 PER_KILL = (UNIT + 4) * 3  # texts: of a unit, and of what goes through the encoder after it
@@ -56,13 +59,13 @@ class Jobs:
         return worker, read_end, self.root, time.monotonic()
 
     def _work(self, pipe: int) -> None:
-        release = _Work._release
+        release = Deferring.release
 
-        def settled(work: _Work, id: str) -> None:  # what an extraction does once a sample is stored
+        def settled(claim: Deferring, id: str) -> None:  # what an extraction does once a sample is stored
             os.write(pipe, f"{id}\n".encode())
-            release(work, id)
+            release(claim, id)
 
-        _Work._release = settled  # type: ignore[method-assign]
+        Deferring.release = settled  # type: ignore[method-assign]
         make(self.root, self.samples, self.log)
 
     def end(self, worker: Worker, pipe: int, root: Path, started: float, after_s: float) -> None:
@@ -81,8 +84,8 @@ class Jobs:
         stored = store.available(KEY, self.samples)
         self.found += [f"{id} was said to be stored" for id in sorted(self.told.difference(stored))]
         self.found += [f"{id} has other values" for id in wrong(self.root, stored)]
-        shelf = store.shelf(KEY)
-        self.found += shelf.reader.problems.values() if shelf is not None else ()
+        feature_set = store.feature_set(KEY)
+        self.found += feature_set.reader.problems.values() if feature_set is not None else ()
         if len(stored) == len(self.samples):
             self.finish()
 
@@ -111,7 +114,7 @@ def kill_extractions(folder: Path, kills: int) -> Jobs:
 
 @pytest.fixture
 def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featurestore.extract.UNIT", UNIT)
+    monkeypatch.setattr("featurestore.fill.UNIT", UNIT)
 
 
 @pytest.mark.usefixtures("_small_units")
@@ -134,11 +137,13 @@ def test_killed_extractions_lose_nothing_that_they_told_and_cost_a_unit_each(
 
 EXTRACT_MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "tells before it stores": lambda: mutant(
-        _Work._commit,
-        "ready, self._ready = self._ready, {}\n",
-        "ready, self._ready = self._ready, {}\n    for id in ready:\n        self._release(id)\n",
+        Fill.commit,
+        "ready = dict(self._ready)\n",
+        "ready = dict(self._ready)\n        for id in ready:\n            self.claim.release(id)\n",
     ),
-    "commits in place": lambda: mutant(segment.commit, 'f"{place.house}/tmp/{name}"', 'f"{place.segments}/{name}"'),
+    "commits in place": lambda: mutant(
+        writer.commit, 'f"{layout.housekeeping}/tmp/{name}"', 'f"{layout.segments}/{name}"'
+    ),
 }
 
 
@@ -193,10 +198,10 @@ def lost(root: Path, truth: dict[str, Any], before: int) -> list[str]:
     ids = store.available(FRAMES_KEY, truth)
     found = [f"{before} rows were stored, {len(ids)} are"] if len(ids) < before else []
     found += [f"{id} has other bits" for id in ids if not np.array_equal(store.get(FRAMES_KEY, id), truth[id])]
-    shelf = store.shelf(FRAMES_KEY)
-    if shelf is not None:
-        found += shelf.reader.problems.values()
-        rows = sum(segment.n for segment in shelf.reader.segments)
+    feature_set = store.feature_set(FRAMES_KEY)
+    if feature_set is not None:
+        found += feature_set.reader.problems.values()
+        rows = sum(segment.n for segment in feature_set.reader.segments)
         found += [f"{rows} rows for {len(ids)} ids"] if rows != len(ids) else []
     return found
 
@@ -218,7 +223,7 @@ def test_killed_imports_lose_nothing_and_store_nothing_twice(
 
 @pytest.mark.usefixtures("_small_batches")
 def test_an_import_that_a_kill_leaves_half_done_is_caught(fast_disk: Path, figures: Figures) -> None:
-    with mutant(segment.commit, 'f"{place.house}/tmp/{name}"', 'f"{place.segments}/{name}"'):
+    with mutant(writer.commit, 'f"{layout.housekeeping}/tmp/{name}"', 'f"{layout.segments}/{name}"'):
         _, found = kill_imports(fast_disk / "in-place", 200)
     assert found
     figures.caught("imports killed", "commits in place")
@@ -238,9 +243,9 @@ def clips(fast_disk: Path) -> dict[str, Sample]:
     return {id: Sample(id, video=write_clip(folder / f"{id}.mp4", 12 + number)) for number, id in enumerate(ids)}
 
 
-def make_clips(root: Path, samples: dict[str, Sample]) -> extract.Report:
+def make_clips(root: Path, samples: dict[str, Sample]) -> extraction.Report:
     with Extractor({"demo": samples}, workers=2, batch_size=4) as extractor:
-        return extract.extract(FeatureStore(root, compute=extractor), CLIPS_KEY, list(samples))
+        return extraction.extract(FeatureStore(root, compute=extractor), CLIPS_KEY, list(samples))
 
 
 def children(pid: int) -> list[int]:
@@ -249,7 +254,7 @@ def children(pid: int) -> list[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
-                parent = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[1]
+                parent = Path(entry.path, "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
                 command = Path(entry.path, "cmdline").read_bytes()
             except OSError:
                 continue
@@ -333,6 +338,6 @@ def test_a_killed_extraction_leaves_no_process_behind(
 
 def runs_still(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders_made import NAMES
+from encoder_factories import NAMES
 from figures import Figures
-from media_made import write_clip
+from media_factories import write_clip
 from mutants import mutant
 from oracle import KEY, RECIPE, value
 from workers import Worker
 
-from featurestore import Extractor, FeatureKey, Features, FeatureStore, Recipe, reader, register_encoder
+from featurestore import Extractor, FeatureKey, Features, FeatureStore, Recipe, register_encoder
 from featurestore.errors import MissingFeatureError
-from featurestore.samples import Sample
+from featurestore.sample import Sample
+from featurestore.storage import reader
 
 torch_data = pytest.importorskip("torch.utils.data")
 from featurestore.torch import FeatureDataset  # noqa: E402 - imports torch
@@ -46,9 +47,9 @@ def stir(root: Path, stop: Path) -> int:
     while not stop.exists():
         store = FeatureStore(root)
         store.put_many(KEY, [f"other_{turns}"], value("other", turns)[None], recipe=RECIPE)
-        shelf = store.shelf(KEY)
-        assert shelf is not None
-        shelf.compact("zstd" if turns % 2 else "none", grace_s=0)
+        feature_set = store.feature_set(KEY)
+        assert feature_set is not None
+        feature_set.compact("zstd" if turns % 2 else "none", grace_s=0)
         turns += 1
     return turns
 
@@ -117,9 +118,9 @@ def test_a_reader_that_gives_up_what_was_merged_is_caught(fast_disk: Path, figur
     fill(root)
     dataset = FeatureDataset(FeatureStore(root), KEY, IDS)
     assert len(dataset[0])  # has looked at the disk, and opened one segment of eight
-    shelf = FeatureStore(root).shelf(KEY)
-    assert shelf is not None
-    shelf.compact(grace_s=0)
+    feature_set = FeatureStore(root).feature_set(KEY)
+    assert feature_set is not None
+    feature_set.compact(grace_s=0)
     read_all = functools.partial(list, (dataset.__getitems__(range(at, at + BATCH)) for at in range(0, 256, BATCH)))
     with mutant(reader.Reader.recover, "error.errno in GONE and not again", "False"):
         with pytest.raises((MissingFeatureError, OSError)):

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from figures import Figures
 from mutants import mutant
-from test_bit_flips import TRUTH, fill, place_of, shelf_of, silent
+from test_bit_flips import TRUTH, feature_set_of, fill, place_of, silent
 
-from featurestore import reader
-from featurestore.verify import verify
+from featurestore.quality import check_store
+from featurestore.storage import reader
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def lies(root: Path) -> list[str]:
 def alarm(root: Path, segment: Path) -> bool:
     """Whether a reader of its recipe names a problem with what is in the place of this segment."""
     (place,) = place_of(root, segment / "rows")
-    looked_at = shelf_of(root, place).reader
+    looked_at = feature_set_of(root, place).reader
     return len(looked_at) >= 0 and segment.name in looked_at.problems
 
 
@@ -133,7 +133,7 @@ def readable(root: Path, place: Any) -> dict[str, int]:
     from featurestore import FeatureStore
 
     store = FeatureStore(root)
-    ids = store.available(place[0], TRUTH[place], recipe=place[1].fingerprint)
+    ids = store.available(place[0], TRUTH[place], fingerprint=place[1].fingerprint)
     return {id: version if id in ids else 0 for id, version in TRUTH[place].items()}
 
 
@@ -151,7 +151,7 @@ def test_verify_tells_of_whole_segments_that_were_swapped(store_root: Path) -> N
     """Where one goes that replaced others, these count again: no file that is left says that they do not."""
     for one, other in itertools.combinations(segments(store_root), 2):
         with swapped(one, other):
-            found = [f"{finding.where} {finding.what}" for finding in verify(store_root).findings]
+            found = [f"{finding.where} {finding.what}" for finding in check_store(store_root).findings]
         for moved in (one, other):
             assert any("moved here from elsewhere" in what and moved.name in what for what in found), (moved, found)
-    assert list(verify(store_root).findings) == []
+    assert list(check_store(store_root).findings) == []

@@ -17,8 +17,9 @@ from figures import Figures
 from oracle import KEY
 from test_readers import IDS, Board, content, run, same
 
-from featurestore import FeatureStore, reader
+from featurestore import FeatureStore
 from featurestore.errors import MissingFeatureError, StoreError
+from featurestore.storage import reader
 
 LAG_S = 0.3  # by which listings stay behind; a client remembers directories for up to a minute
 GRACE_S = 2.0  # longer, as the 15 minutes that readers are given are longer than a minute
@@ -59,10 +60,11 @@ def lagging(scandir: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[str, tuple[float, list[Any]]] = {}
 
     def call(path: Any = ".") -> Any:
-        fetched, entries = known.get(str(path), (0.0, []))
-        if time.monotonic() - fetched > LAG_S:
-            fetched, entries = known[str(path)] = time.monotonic(), list(scandir(path))
-        return iter(entries)
+        fetched = known.get(str(path))
+        # Never fetched is not "at 0": this clock begins when the machine does.
+        if fetched is None or time.monotonic() - fetched[0] > LAG_S:
+            fetched = known[str(path)] = time.monotonic(), list(scandir(path))
+        return iter(fetched[1])
 
     return call
 

@@ -17,8 +17,9 @@ from mutants import mutant
 from oracle import KEY, RECIPE, value, version_of
 from workers import run_all
 
-from featurestore import FeatureStore, replacement
+from featurestore import FeatureStore
 from featurestore.errors import MissingFeatureError, StoreError
+from featurestore.storage import maintenance
 
 CHANGED = [f"changed_{number}" for number in range(16)]  # put, overwritten and deleted by everybody
 KEPT = [f"kept_{number}" for number in range(16)]  # stored once, and only ever merged
@@ -48,9 +49,9 @@ def write(root: Path, until: float, owner: int) -> tuple[int, list[str]]:
                 case "delete":
                     store.delete(KEY, ids)
                 case "compact":
-                    shelf = store.shelf(KEY)
-                    assert shelf is not None
-                    shelf.compact(grace_s=0)
+                    feature_set = store.feature_set(KEY)
+                    assert feature_set is not None
+                    feature_set.compact(grace_s=0)
                 case _:
                     id = f"own_{owner}_{steps}"
                     put(store, [id], 1)
@@ -108,9 +109,9 @@ def unlocked(root: Path, seconds: float) -> tuple[int, list[str]]:
         found += wrong(store, id)
     for id in store.available(KEY, CHANGED):
         version_of(store, KEY, RECIPE, id, store.get(KEY, id))  # raises where the bits are those of no version
-    shelf = store.shelf(KEY)
-    assert shelf is not None
-    found += shelf.reader.problems.values()
+    feature_set = store.feature_set(KEY)
+    assert feature_set is not None
+    found += feature_set.reader.problems.values()
     return sum(steps for steps, _ in results[:3]), found
 
 
@@ -124,7 +125,7 @@ def test_replacements_without_locks_lose_no_sample_and_mix_no_values(
 
 
 def test_a_replacement_that_forgets_survivors_is_caught(fast_disk: Path, figures: Figures) -> None:
-    with mutant(replacement.rewrite, 'if line["id"] not in drop]', 'if line["id"] not in drop][1:]'):
+    with mutant(maintenance.rewrite, 'if line["id"] not in drop]', 'if line["id"] not in drop][1:]'):
         _, found = unlocked(fast_disk / "forgetful", 3)
     assert found
     figures.caught("replacements where flock does nothing", "forgets a survivor")

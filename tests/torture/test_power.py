@@ -10,15 +10,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import crash_workers
 import pytest
-import victims
 from figures import Figures
 from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 from power import State, restore, states
 from recorder import Killed, Recorder, Recording
 from workers import run_all
 
-from featurestore import FeatureKey, FeatureStore, Recipe, levels
+from featurestore import FeatureKey, FeatureStore, Recipe
+from featurestore.storage import layout
 
 STORE = "lab/features"
 PARTS = 4  # that are tried side by side
@@ -51,7 +52,7 @@ def record(folder: Path, before: list[Op], ops: list[Op]) -> Recording:
     store = FeatureStore(folder / STORE)
     for op in before:
         op.run(store)
-    levels._durable.clear()  # what follows is another process
+    layout._durable.clear()  # what follows is another process
     with Recorder(folder) as recorder:
         for number, op in enumerate(ops):
             recorder.mark(f"begin {number}")
@@ -77,7 +78,7 @@ def damage(disk: Path, state: State, oracle: Oracle, go_on: bool) -> list[str]:
     """What is lost or wrong after the power comes back, and after the work in doubt is done once more."""
     shutil.rmtree(disk, ignore_errors=True)
     restore(state, disk)
-    levels._durable.clear()
+    layout._durable.clear()
     doubt, root = oracle.doubt, disk / STORE
     acknowledged = {place for place, ids in oracle.held.items() if any(ids.values())}
     found = oracle.settle(root)
@@ -127,7 +128,7 @@ def record_killed(folder: Path, op: Op, kill_after: int) -> tuple[Recording, boo
     """One process is killed in its commit, another one makes the same commit; whether the first came to its end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    levels._durable.clear()
+    layout._durable.clear()
     with Recorder(folder, kill_after) as recorder:
         try:
             op.run(FeatureStore(folder / STORE))
@@ -135,7 +136,7 @@ def record_killed(folder: Path, op: Op, kill_after: int) -> tuple[Recording, boo
         except Killed:
             finished = False
         recorder.kill_after = None
-        levels._durable.clear()
+        layout._durable.clear()
         op.run(FeatureStore(folder / STORE))
     return recorder.recording, finished
 
@@ -145,9 +146,9 @@ def history(seed: int) -> tuple[list[Op], list[Op]]:
     random_, oracle = random.Random(seed), Oracle()
     ops: list[Op] = []
     while len(ops) < 12:
-        line = victims.choose(random_, 0, oracle, seed)
+        line = crash_workers.choose(random_, 0, oracle, seed)
         if line is not None and line[0] != "get":
-            ops.append(victims.op_of(*line))
+            ops.append(crash_workers.op_of(*line))
             oracle.begin(ops[-1])
             oracle.done()
     return ops[:6], ops[6:]

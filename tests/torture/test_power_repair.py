@@ -16,8 +16,9 @@ from oracle import KEY, RECIPE, Op, value
 from power import State, restore, states
 from recorder import Recorder, Recording
 
-from featurestore import FeatureStore, levels
+from featurestore import FeatureStore
 from featurestore.errors import CorruptSegmentError, MissingFeatureError
+from featurestore.storage import layout
 
 STORE = "lab/features"
 PUTS = [Op("put", (f"s{number}", f"t{number}"), 1) for number in range(3)]
@@ -64,16 +65,16 @@ def record(folder: Path, repair: Repair) -> tuple[Recording, dict[str, bytes]]:
     store = FeatureStore(folder / STORE)
     for op in repair.ops:
         op.run(store)
-    shelf = store.shelf(KEY)
-    assert shelf is not None
-    damaged = shelf.reader.segments[repair.segment]
+    feature_set = store.feature_set(KEY)
+    assert feature_set is not None
+    damaged = feature_set.reader.segments[repair.segment]
     path = Path(damaged.path) / repair.file
     content = bytearray(path.read_bytes())
-    row = next(place[1] for id in repair.lost if (place := shelf.reader.find(id)) is not None)
+    row = next(place[1] for id in repair.lost if (place := feature_set.reader.find(id)) is not None)
     content[row * damaged.pitch + 5 if repair.file == "c.0.0.0" else 60] ^= 4
     path.write_bytes(content)
     kept = {f"{one.parent.name}/{one.name}": one.read_bytes() for one in Path(damaged.path).iterdir()}
-    levels._durable.clear()  # what follows is another process
+    layout._durable.clear()  # what follows is another process
     with Recorder(folder) as recorder:
         repaired(folder / STORE, repair)
         recorder.mark("done")
@@ -82,18 +83,18 @@ def record(folder: Path, repair: Repair) -> tuple[Recording, dict[str, bytes]]:
 
 def repaired(root: Path, repair: Repair) -> None:
     """As `fstore verify --full --repair` does: read everything, then move aside."""
-    shelf = FeatureStore(root).shelf(KEY)
-    assert shelf is not None
+    feature_set = FeatureStore(root).feature_set(KEY)
+    assert feature_set is not None
     for id in (*repair.sound, *repair.lost):
-        shelf.reader.get(id)
-    shelf.quarantine()
+        feature_set.reader.get(id)
+    feature_set.quarantine()
 
 
 def damage(disk: Path, state: State, repair: Repair, kept: dict[str, bytes], acknowledged: bool) -> list[str]:
     """What is lost or wrong after the power comes back, and after the repair is done once more."""
     shutil.rmtree(disk, ignore_errors=True)
     restore(state, disk)
-    levels._durable.clear()
+    layout._durable.clear()
     root = disk / STORE
     found = wrong(root, repair, acknowledged) + (deleted(root, kept) if acknowledged else [])
     if not found:
@@ -118,9 +119,9 @@ def wrong(root: Path, repair: Repair, settled: bool) -> list[str]:
             continue
         except CorruptSegmentError as error:
             found += [f"{id} is still said to be damaged: {error}"] if settled else []
-    shelf = store.shelf(KEY, recipe=RECIPE.fingerprint)
-    assert shelf is not None
-    return found + (list(shelf.reader.problems.values()) if settled else [])
+    feature_set = store.feature_set(KEY, fingerprint=RECIPE.fingerprint)
+    assert feature_set is not None
+    return found + (list(feature_set.reader.problems.values()) if settled else [])
 
 
 def deleted(root: Path, kept: dict[str, bytes]) -> list[str]:

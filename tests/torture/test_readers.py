@@ -20,8 +20,9 @@ from mutants import mutant
 from oracle import KEY, RECIPE, value
 from workers import Worker
 
-from featurestore import Failure, FeatureStore, replacement
+from featurestore import Failure, FeatureStore
 from featurestore.errors import CorruptSegmentError, FailedSampleError, MissingFeatureError
+from featurestore.storage import maintenance
 
 IDS = [f"sample_{number}" for number in range(48)]
 RETRIED = "retried"
@@ -69,10 +70,10 @@ def merge(root: Path, until: float, grace_s: float) -> int:
     """Compact, and remove what was replaced when its grace is over."""
     merges = 0
     while time.monotonic() < until:
-        shelf = FeatureStore(root).shelf(KEY)
-        if shelf is not None:
+        feature_set = FeatureStore(root).feature_set(KEY)
+        if feature_set is not None:
             try:
-                shelf.compact("zstd" if merges % 3 == 2 else None, grace_s)
+                feature_set.compact("zstd" if merges % 3 == 2 else None, grace_s)
             except CorruptSegmentError:
                 continue  # a spoilt row is among them: nothing was replaced
             merges += 1
@@ -88,9 +89,9 @@ def spoil(root: Path, until: float) -> int:
         number += 1
         store = FeatureStore(root)
         store.put_many(KEY, ids, np.stack([value(id, 1) for id in ids]), recipe=RECIPE)
-        shelf = store.shelf(KEY)
-        assert shelf is not None
-        place = shelf.reader.find(ids[1])
+        feature_set = store.feature_set(KEY)
+        assert feature_set is not None
+        place = feature_set.reader.find(ids[1])
         assert place is not None
         segment, row = place
         try:
@@ -100,8 +101,8 @@ def spoil(root: Path, until: float) -> int:
             continue
         time.sleep(0.01)
         for id in ids:
-            shelf.reader.get(id)  # finds the damage, as `fstore verify --full` does
-        moved += len(shelf.quarantine())
+            feature_set.reader.get(id)  # finds the damage, as `fstore verify --full` does
+        moved += len(feature_set.quarantine())
     return moved
 
 
@@ -118,11 +119,11 @@ def fail_and_retry(root: Path, until: float) -> int:
     """A sample that cannot be made, is tried again, is stored, and is deleted, in turns."""
     store, turns = FeatureStore(root), 0
     while time.monotonic() < until:
-        shelf = store.shelf(KEY)
-        assert shelf is not None
-        shelf.fail(RETRIED, Failure("media", "no such stream"))
+        feature_set = store.feature_set(KEY)
+        assert feature_set is not None
+        feature_set.fail(RETRIED, Failure("media", "no such stream"))
         time.sleep(0.005)
-        assert shelf.failures.clear([RETRIED]) == 1
+        assert feature_set.failures.clear([RETRIED]) == 1
         store.put_many(KEY, [RETRIED], value(RETRIED, 1)[None], recipe=RECIPE)
         time.sleep(0.005)
         store.delete(KEY, [RETRIED])
@@ -242,12 +243,12 @@ def test_every_answer_is_one_that_was_true(
 
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "removes before it replaces": lambda: mutant(
-        replacement._replace,
+        maintenance._replace,
         "    batches = list(new)\n",
-        "    _remove(place, names)\n    batches = list(new)\n",
+        "    _remove(layout, names)\n    batches = list(new)\n",
     ),
     "replaces without saying so": lambda: mutant(
-        replacement._replace, "replaces=sorted(names) if last else ()", "replaces=()"
+        maintenance._replace, "replaces=sorted(names) if last else ()", "replaces=()"
     ),
 }
 

@@ -22,10 +22,9 @@ from texts import KEY, encoded, make, texts_of, write_texts, wrong
 from workers import Worker, run_all
 
 from featurestore import Extractor, FeatureStore
-from featurestore.extract import _Work
-from featurestore.flight import BUCKETS
-from featurestore.miss import Miss
-from featurestore.samples import Sample
+from featurestore.sample import Sample
+from featurestore.storage.claims import UNIT, Deferring, Waiting
+from featurestore.storage.locks import BUCKETS
 
 SAMPLES = 300
 DAY_S = 86_400
@@ -45,7 +44,7 @@ def ask(root: Path, samples: dict[str, Sample], log: Path, seed: int) -> None:
         store = FeatureStore(root, compute=extractor)
         while ids:
             some = [ids.pop() for _ in range(min(len(ids), random_.choice((1, 1, 6))))]
-            assert len(store.get_many(KEY, some)) == len(some)
+            assert len(store.get_ragged(KEY, some)) == len(some)
 
 
 def off_by(seconds: float, job: Callable[[], object]) -> object:
@@ -78,21 +77,23 @@ def leave_locks(root: Path, samples: dict[str, Sample]) -> None:
     """Lock files of a process that was killed while it held them, and of others, months ago."""
     os.environ["ENCODE_LOG"] = os.devnull
     with Extractor({"talk": samples}, workers=1) as extractor:
-        shelf = FeatureStore(root, compute=extractor).shelf(KEY)
-    assert shelf is not None
+        feature_set = FeatureStore(root, compute=extractor).feature_set(KEY)
+    assert feature_set is not None
 
     def hold() -> None:
-        with shelf.flight.hold(samples), shelf.flight.recipe():
+        # No more than a writer holds at once: each is an open file, of which some machines allow 256.
+        with feature_set.locks.hold(list(samples)[:UNIT]), feature_set.locks.recipe():
             (root / "held").touch()
             time.sleep(60)
 
     root.mkdir()
     worker = Worker(hold)
     while not (root / "held").exists():
+        assert not worker.ended(), worker.outcome()
         time.sleep(0.01)
     worker.kill()
     for name in (*(f"{bucket:04d}" for bucket in range(BUCKETS)), "recipe"):
-        path = shelf.flight.folder / f"{name}.lock"
+        path = feature_set.locks.folder / f"{name}.lock"
         path.write_text("4711 on another host\n")
         os.utime(path, (0, 0))
 
@@ -119,15 +120,13 @@ def test_each_sample_is_computed_once(
 
 
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
-    "extract takes what others hold": lambda: mutant(_Work._claim, "if lock is None:", "if False:"),
+    "extract takes what others hold": lambda: mutant(Deferring._claim, "if lock is None:", "if False:"),
     "a miss takes no lock": lambda: mutant(
-        Miss.make, "with self.shelf.flight.hold(unit):", "with self.shelf.flight.hold([]):"
+        Waiting.units, "self.feature_set.locks.hold(unit) if self.locked else nullcontext()", "nullcontext()"
     ),
-    "a miss does not look again": lambda: mutant(
-        Miss.make, "if (hit := self.look(id)) is not None", "if (hit := None) is not None"
-    ),
+    "a miss does not look again": lambda: mutant(Waiting.units, "self.feature_set.reader.refresh(force=True)", "pass"),
     "extract does not look again": lambda: mutant(
-        _Work._stored_meanwhile, "if id not in self.shelf.reader:", "if True:"
+        Deferring._stored_meanwhile, "if id not in self.feature_set.reader:", "if True:"
     ),
 }
 
@@ -136,10 +135,13 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 def test_work_that_is_not_shared_is_caught(
     name: str, fast_disk: Path, samples: dict[str, Sample], figures: Figures
 ) -> None:
-    log = fast_disk / f"{name}.log"
+    def lost(number: int) -> bool:
+        log = fast_disk / f"{name} {number}.log"
+        all_at_once(fast_disk / f"{name} {number}", samples, log)
+        return twice(log) > 0
+
     with MUTANTS[name]():
-        all_at_once(fast_disk / name, samples, log)
-    assert twice(log) > 0
+        assert any(lost(number) for number in range(5))  # a loaded machine may win a race once
     figures.caught("4 extractions beside 4 processes that ask, as usual", name)
 
 
@@ -179,19 +181,28 @@ def prepared_for_another_user(
         pytest.skip("only root can be two users")
     os.environ["ENCODE_LOG"] = os.devnull
     first = dict(list(samples.items())[:1])
-    make(root, first, Path(os.devnull))
-    log.write_text("".join(f"{text}\n" for id in first for text in texts_of(id)))
+    before = os.umask(0o022)  # a group that shares a store lets its members read
+    try:
+        make(root, first, Path(os.devnull))
+    finally:
+        os.umask(before)
+    log.write_text("".join(f"{text}\n" for id in first for text in texts_of(id)), encoding="utf-8")
     for folder, _, files in os.walk(root):
         for path in (folder, *(f"{folder}/{name}" for name in files)):
             os.chown(path, 0, LAB)
         os.chmod(folder, 0o2775)
-    shelf = FeatureStore(root).shelf(KEY)
-    assert shelf is not None
-    shelf.flight.folder.chmod(0o755)
-    for lock in shelf.flight.folder.iterdir():
+    feature_set = FeatureStore(root).feature_set(KEY)
+    assert feature_set is not None
+    feature_set.locks.folder.chmod(0o755)
+    for lock in feature_set.locks.folder.iterdir():
         lock.chmod(0o600)
+    # What the other user reads and appends to, whatever umask this runs under.
     log.chmod(0o666)
     fast_disk.chmod(0o755)
+    for sample in samples.values():
+        assert sample.au_json is not None
+        sample.au_json.parent.chmod(0o755)
+        sample.au_json.chmod(0o644)
 
     def as_bert(job: Callable[[], object]) -> object:
         os.setgroups([LAB])

@@ -61,7 +61,7 @@ def ask(root: Path, log: Path, seed: int, requests: int, settled: bool = True) -
         answers: Iterable[Any] = [store.get(KEY, ids[0])] if len(ids) == 1 else store.get_many(KEY, ids)
         for id, values in zip(ids, answers, strict=True):
             if id not in versions or not np.array_equal(values, value(id, versions[id])):
-                pids |= {int(line.split()[1]) for line in log.read_text().splitlines()}
+                pids |= {int(line.split()[1]) for line in log.read_text(encoding="utf-8").splitlines()}
                 found = [pid for pid in pids if np.array_equal(values, value(id, pid))]
                 assert found, f"{id} has values that nobody computed for it"
                 assert not settled or id not in versions, f"{id} changed from {versions[id]} to {found}"
@@ -71,17 +71,17 @@ def ask(root: Path, log: Path, seed: int, requests: int, settled: bool = True) -
 
 
 def computed(log: Path) -> collections.Counter[str]:
-    return collections.Counter(line.split()[0] for line in log.read_text().splitlines())
+    return collections.Counter(line.split()[0] for line in log.read_text(encoding="utf-8").splitlines())
 
 
 def test_nothing_is_computed_twice(fast_disk: Path, rounds: Callable[[int, int], int], figures: Figures) -> None:
     requests = rounds(10_000, 100_000)
-    log = fast_disk / "single-flight.log"
-    root = fast_disk / "single-flight"
+    log = fast_disk / "single-locks.log"
+    root = fast_disk / "single-locks"
     answers = run_all([functools.partial(ask, root, log, seed, requests // PROCESSES) for seed in range(PROCESSES)])
     twice = {id: count for id, count in computed(log).items() if count > 1}
     beside = {"processes": PROCESSES, "ids": len(IDS)}
-    figures.record("single flight", requests, "requests", {"computed twice": len(twice)}, beside)
+    figures.record("single locks", requests, "requests", {"computed twice": len(twice)}, beside)
     assert twice == {}
     assert_agreed(root, answers)
 
@@ -105,7 +105,7 @@ def test_a_killed_process_costs_at_most_its_own_batch(
     killed = kills + PROCESSES
     more = max(0, again - killed * BATCH)
     beside = {"computed again": again}
-    figures.record("single flight, workers killed", killed, "kills", {"more than a batch per kill": more}, beside)
+    figures.record("single locks, workers killed", killed, "kills", {"more than a batch per kill": more}, beside)
     assert more == 0
     assert_agreed(root, [ask(root, log, seed, 1_000) for seed in range(2)])
 
@@ -129,7 +129,7 @@ def test_without_locks_work_is_done_twice_and_nothing_is_wrong(
     run_all([functools.partial(ask, root, log, seed, requests, False) for seed in range(PROCESSES)])
     again = sum(count - 1 for count in computed(log).values())
     assert again > 0
-    figures.caught("single flight", reason)
+    figures.caught("single locks", reason)
     assert_agreed(root, [ask(root, log, seed, 1_000) for seed in range(2)])  # raises at the first that is wrong
     beside = {"computed again": again}
     figures.record("no locks", PROCESSES * requests, "requests", {"wrong": 0}, beside)
@@ -141,6 +141,6 @@ def assert_agreed(root: Path, answers: list[dict[str, int]]) -> None:
     for told in answers:
         for id, version in told.items():
             np.testing.assert_array_equal(store.get(KEY, id), value(id, version))
-    shelf = store.shelf(KEY)
-    assert shelf is not None
-    assert shelf.reader.problems == {}
+    feature_set = store.feature_set(KEY)
+    assert feature_set is not None
+    assert feature_set.reader.problems == {}

@@ -25,12 +25,13 @@ from hypothesis.stateful import (
 from mutants import mutant
 from oracle import ALL, KEY, RECIPE, SECOND_RECIPE, value
 
-from featurestore import Failure, Features, FeatureStore, Recipe, replacement
+from featurestore import Failure, Features, FeatureStore, Recipe
 from featurestore.errors import ExistsError, FailedSampleError, FailedSamplesError, MissingFeatureError
 from featurestore.key import FeatureKey
-from featurestore.segment import commit
-from featurestore.shelf import as_rows
-from featurestore.verify import verify
+from featurestore.quality import check_store
+from featurestore.storage import maintenance
+from featurestore.storage.rows import as_rows, checked
+from featurestore.storage.writer import commit
 
 Place = tuple[FeatureKey, Recipe]
 PLACES: list[Place] = [(KEY, RECIPE), (KEY, SECOND_RECIPE), (ALL, RECIPE)]
@@ -128,13 +129,13 @@ class StoreMachine(RuleBasedStateMachine):
         if not self.model[place]:
             return
         stored = {id for id in ids if self.model[place].get(id)}
-        assert self.stores[handle].delete(place[0], ids, recipe=place[1].fingerprint) == len(stored)
+        assert self.stores[handle].delete(place[0], ids, fingerprint=place[1].fingerprint) == len(stored)
         self.became(handle, place, dict.fromkeys(stored, 0))
 
     @rule(handle=handles, place=places, codec=st.sampled_from([None, "zstd"]), grace_s=st.sampled_from([0, 900]))
     def compact(self, handle: int, place: Place, codec: str | None, grace_s: float) -> None:
         if self.model[place]:
-            self.shelf(handle, place).compact(codec, grace_s)
+            self.feature_set(handle, place).compact(codec, grace_s)
 
     @rule(place=places, id=st.sampled_from(IDS))
     def race(self, place: Place, id: str) -> None:
@@ -146,7 +147,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.commit(place, id, self.version - 1, now_ns)
             self.became(-1, place, {id: self.version - 1})
             self.failed[place].discard(id)
-            self.shelf(0, place).failures.clear([id])
+            self.feature_set(0, place).failures.clear([id])
 
     @rule(place=places, id=st.sampled_from(IDS))
     def late_writer(self, place: Place, id: str) -> None:
@@ -162,23 +163,23 @@ class StoreMachine(RuleBasedStateMachine):
         self.started_ns[place] = time.time_ns(), {id for id, version in self.model[place].items() if version}
 
     def commit(self, place: Place, id: str, version: int, time_ns: int) -> None:
-        features = {id: Features(value(id, version, place[0]), provenance={"version": version})}
-        where = self.shelf(0, place).place
-        for rows in as_rows(features):
+        features = Features(value(id, version, place[0]), provenance={"version": version})
+        where = self.feature_set(0, place).layout
+        for rows in as_rows({id: checked(place[0], id, features)}):
             commit(where, place[1], rows, time_ns=time_ns)
 
     @rule(place=places, days=st.lists(st.integers(-2, 2), min_size=1, max_size=4))
     def clocks_differ(self, place: Place, days: list[int]) -> None:
         """Segments were written by hosts whose clocks are days apart."""
         if self.model[place]:
-            for number, path in enumerate(sorted(self.shelf(0, place).place.segments.glob("*/zarr.json"))):
+            for number, path in enumerate(sorted(self.feature_set(0, place).layout.segments.glob("*/zarr.json"))):
                 time_s = time.time() + 86_400 * days[number % len(days)]
                 os.utime(path, (time_s, time_s))
 
     @rule(handle=handles, place=places, grace_s=st.sampled_from([0, 900]))
     def gc(self, handle: int, place: Place, grace_s: float) -> None:
         if self.model[place]:
-            self.shelf(handle, place).gc(grace_s)
+            self.feature_set(handle, place).gc(grace_s)
 
     @rule(place=places, ids=unique_ids, broken=st.sets(st.sampled_from(IDS), max_size=2))
     def compute(self, place: Place, ids: list[str], broken: set[str]) -> None:
@@ -203,7 +204,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(place=places, ids=ids)
     def retry(self, place: Place, ids: list[str]) -> None:
         if self.model[place]:
-            cleared = self.shelf(0, place).failures.clear(ids)
+            cleared = self.feature_set(0, place).failures.clear(ids)
             assert cleared == len(self.failed[place] & set(ids))
             self.failed[place] -= set(ids)
 
@@ -231,8 +232,8 @@ class StoreMachine(RuleBasedStateMachine):
         if not self.model[place]:
             return
         try:
-            features = self.stores[handle].get_features(key, id, recipe=recipe.fingerprint)
-            values = self.stores[handle].get(key, id, recipe=recipe.fingerprint)
+            features = self.stores[handle].get_features(key, id, fingerprint=recipe.fingerprint)
+            values = self.stores[handle].get(key, id, fingerprint=recipe.fingerprint)
         except MissingFeatureError:
             assert 0 in allowed
             return
@@ -253,7 +254,8 @@ class StoreMachine(RuleBasedStateMachine):
             return
         allowed = [self.may_answer(handle, place, id) for id in ids]
         try:
-            batch: Any = self.stores[handle].get_many(key, ids, recipe=recipe.fingerprint)
+            read = self.stores[handle].get_ragged if key.n_frames == "all" else self.stores[handle].get_many
+            batch: Any = read(key, ids, fingerprint=recipe.fingerprint)
         except MissingFeatureError:
             assert any(0 in versions for versions in allowed)
             return
@@ -273,25 +275,25 @@ class StoreMachine(RuleBasedStateMachine):
         store = FeatureStore(self.root)
         stored = {id: version for id, version in self.model[place].items() if version}
         if self.model[place]:
-            assert store.ids(key, recipe=recipe.fingerprint) == sorted(stored)
-            assert store.missing(key, IDS, recipe=recipe.fingerprint) == [id for id in IDS if id not in stored]
-            assert set(self.shelf(0, place).failures.all()) == self.failed[place]
+            assert store.ids(key, fingerprint=recipe.fingerprint) == sorted(stored)
+            assert store.missing(key, IDS, fingerprint=recipe.fingerprint) == [id for id in IDS if id not in stored]
+            assert set(self.feature_set(0, place).failures.all()) == self.failed[place]
         for id, version in stored.items():
-            np.testing.assert_array_equal(store.get(key, id, recipe=recipe.fingerprint), value(id, version, key))
+            np.testing.assert_array_equal(store.get(key, id, fingerprint=recipe.fingerprint), value(id, version, key))
 
     @rule()
     def verify(self) -> None:
-        assert [str(finding) for finding in verify(self.root, full=True).findings] == []
+        assert [str(finding) for finding in check_store(self.root, full=True).findings] == []
 
     @invariant()
     def nothing_is_damaged(self) -> None:
         for handle in range(len(self.stores)):
             for place in PLACES:
                 if self.model[place]:
-                    assert self.shelf(handle, place).reader.problems == {}
+                    assert self.feature_set(handle, place).reader.problems == {}
 
-    def shelf(self, handle: int, place: Place) -> Any:
-        return self.stores[handle].shelf(place[0], recipe=place[1].fingerprint)
+    def feature_set(self, handle: int, place: Place) -> Any:
+        return self.stores[handle].feature_set(place[0], fingerprint=place[1].fingerprint)
 
 
 def search(examples: int, steps: int) -> None:
@@ -333,7 +335,7 @@ def remove_by_odd_clocks(machine: StoreMachine) -> None:
         lambda: machine.delete(0, PLACES[0], ["a"]),
     ):
         step()
-        made.append(machine.shelf(0, PLACES[0]).reader.segments[0].name)
+        made.append(machine.feature_set(0, PLACES[0]).reader.segments[0].name)
     # The clock that wrote the second one is ahead: what it replaced is due long after itself.
     days = dict(zip(made, (0, 2, -2), strict=True))
     machine.clocks_differ(PLACES[0], [days[name] for name in sorted(made)])
@@ -349,14 +351,14 @@ def delete_what_two_stored(machine: StoreMachine) -> None:
 SEQUENCES = [store_too_late, remove_by_odd_clocks, delete_what_two_stored]
 MUTANTS = {
     store_too_late: lambda: mutant(
-        replacement._replace,
+        maintenance._replace,
         "time_ns = int(min(segment.name for segment in old)[:20]) - 1 if old else None",
         "time_ns = None",
     ),
     remove_by_odd_clocks: lambda: mutant(
-        replacement._replace, "for name in segment.replaces if name in on_disk", "for name in ()"
+        maintenance._replace, "for name in segment.replaces if name in on_disk", "for name in ()"
     ),
-    delete_what_two_stored: lambda: mutant(replacement.rewrite, "np.uint64)).any()]", "np.uint64)).any()][:1]"),
+    delete_what_two_stored: lambda: mutant(maintenance.rewrite, "np.uint64)).any()]", "np.uint64)).any()][:1]"),
 }
 
 

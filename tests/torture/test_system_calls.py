@@ -15,9 +15,10 @@ from figures import Figures
 from mutants import mutant
 from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 
-from featurestore import FeatureStore, durable, levels, replacement, segment
+from featurestore import FeatureStore
 from featurestore.errors import FeatureStoreError
-from featurestore.shelf import Shelf
+from featurestore.storage import durable, layout, maintenance, writer
+from featurestore.storage.feature_set import FeatureSet
 
 PUTS = [Op("put", (f"s{number}", f"t{number}"), 1) for number in range(3)]
 
@@ -60,7 +61,7 @@ def test_any_system_call_may_fail(
 def fresh(template: Path, disk: Path) -> FeatureStore:
     shutil.rmtree(disk, ignore_errors=True)
     shutil.copytree(template, disk)
-    levels._durable.clear()
+    layout._durable.clear()
     return FeatureStore(disk / "features")
 
 
@@ -111,15 +112,15 @@ def wrong(template: Path, disk: Path, before: list[Op], op: Op, at: int, fault: 
 
 def left_behind(root: Path, op: Op) -> list[str]:
     """Files that a later gc does not remove."""
-    house = root / ".fstore"
+    housekeeping = root / ".fstore"
     old = time.time() - 86_400
-    for path in house.rglob("*"):
+    for path in housekeeping.rglob("*"):
         os.utime(path, (old, old))
-    shelf = FeatureStore(root).shelf(op.key, recipe=op.recipe.fingerprint)
-    assert shelf is not None
-    shelf.gc(0)
-    files = [path for path in house.rglob("*") if not path.is_dir() and path.suffix != ".lock"]
-    return [str(path.relative_to(house)) for path in files]
+    feature_set = FeatureStore(root).feature_set(op.key, fingerprint=op.recipe.fingerprint)
+    assert feature_set is not None
+    feature_set.gc(0)
+    files = [path for path in housekeeping.rglob("*") if not path.is_dir() and path.suffix != ".lock"]
+    return [str(path.relative_to(housekeeping)) for path in files]
 
 
 # What is broken, and the operation whose failing calls show it.
@@ -138,13 +139,16 @@ MUTANTS = {
     ),
     "a lost answer to the rename is a no": (
         "put",
-        lambda: mutant(segment.commit, "if os.path.exists(target):", "if 0:"),
+        lambda: mutant(writer.commit, "if os.path.exists(target):", "if 0:"),
     ),
-    "what cannot be read is not there": ("overwrite", lambda: mutant(Shelf._look, "in self.reader.unread", "in ()")),
+    "what cannot be read is not there": (
+        "overwrite",
+        lambda: mutant(FeatureSet._look, "in self.reader.unread", "in ()"),
+    ),
     "old rows go before new ones come": (
         "overwrite",
         lambda: mutant(
-            replacement._replace, "    batches = list(new)\n", "    _remove(place, names)\n    batches = list(new)\n"
+            maintenance._replace, "    batches = list(new)\n", "    _remove(layout, names)\n    batches = list(new)\n"
         ),
     ),
 }

@@ -13,8 +13,8 @@ import numpy as np
 from encoders_odd import NAME, row_of
 
 from featurestore import Extractor, FeatureKey, FeatureStore
-from featurestore.extract import Report, extract
-from featurestore.samples import Sample
+from featurestore.compute.extraction import Report, extract
+from featurestore.sample import Sample
 
 KEY = FeatureKey("talk", "au", NAME, "au_summary", "all")
 
@@ -66,4 +66,4 @@ def wrong(root: Path, ids: Iterable[str], weights: str = "") -> list[str]:
 
 def encoded(log: Path) -> list[str]:
     """Texts in the order in which they were encoded."""
-    return log.read_text().splitlines() if log.exists() else []
+    return log.read_text(encoding="utf-8").splitlines() if log.exists() else []

@@ -1,0 +1,1 @@
+"""The model: features and a prompt in, an answer out."""

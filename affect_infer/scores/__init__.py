@@ -1,0 +1,1 @@
+"""Scores of result files: labels out of answers, emotion wheels, metrics."""

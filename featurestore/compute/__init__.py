@@ -1,0 +1,1 @@
+"""Compute: from samples to features, one or very many at a time."""

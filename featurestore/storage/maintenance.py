@@ -1,0 +1,347 @@
+"""Maintenance: overwrite, delete, compact, quarantine and gc are one mechanism.
+
+A segment may name others that it `replaces`; readers leave those out from the moment it is visible.
+`replaces` is transitive: it also names what the replaced ones replaced and is still on disk, so that
+removing one never brings back another's rows.  Callers hold the recipe's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import ConfigError, CorruptSegmentError
+from featurestore.recipe import Recipe
+from featurestore.storage.durable import explain, fsync_dir
+from featurestore.storage.layout import Layout
+from featurestore.storage.reader import CorruptRowError, Reader, Segment, id_digest
+from featurestore.storage.writer import Rows, commit, encode_line
+
+GRACE_S = 900.0  # how long a replaced segment stays for readers that opened before
+MAX_BYTES = 1 << 30  # of one segment
+MAX_SEGMENTS = 256  # above this extract compacts at its end
+CODECS = {"none": None, "zstd": "zstd"}
+_BLOCK_ROWS, _BLOCK_BYTES = 256, 64 << 20
+_UNTOUCHED = "nothing was replaced; run `fstore verify --full --repair` first"
+_DIGEST = np.dtype([("hi", ">u8"), ("lo", ">u8")])
+
+Kept = tuple[Segment, int, dict[str, Any]]  # segment, row, line
+
+
+def rewrite(layout: Layout, recipe: Recipe, reader: Reader, drop: Collection[str], new: Sequence[Rows] = ()) -> None:
+    """Drop the rows of some ids, wherever they are stored, and add `new` ones in the same step."""
+    # In the machine's byte order: numpy.isin takes no other.
+    wanted = np.frombuffer(b"".join(map(id_digest, drop)), _DIGEST)["hi"].astype(np.uint64)
+    affected = [s for s in reader.segments if np.isin(wanted, s.records()["hi"].astype(np.uint64)).any()]
+    for segment in affected:
+        if segment.name in reader.problems:
+            raise CorruptSegmentError(f"{reader.problems[segment.name]}; {_UNTOUCHED}")
+    survivors = [(segment, row, line) for line, segment, row in reader.rows(affected) if line["id"] not in drop]
+    codec = affected[0].codec if affected else None
+    _replace(layout, recipe, reader, affected, survivors, new, codec)
+
+
+def compact(layout: Layout, recipe: Recipe, reader: Reader, codec: str | None = None) -> int:
+    """Merge segments into as few as fit; how many were merged.  `codec` is one of CODECS, or None to keep each one's.
+
+    Only rows that are visible are taken: each id is then in one segment only, and which of two
+    copies counts does not depend on the order of names any more.  Damaged segments are left alone.
+    """
+    if codec is not None and codec not in CODECS:
+        raise ConfigError(f"codec {codec!r} is not one of: {', '.join(CODECS)}")
+    alike: dict[tuple[Any, ...], list[Segment]] = {}
+    for segment in reader.segments:
+        if segment.name not in reader.problems:
+            target = segment.codec if codec is None else CODECS[codec]
+            alike.setdefault((segment.shape, target), []).append(segment)
+    count = 0
+    for (_, target), segments in alike.items():
+        for group in _fitting(segments):
+            if len(group) > 1 or group[0].codec != target:
+                # One group after the other: the lines of all might not fit in memory.
+                survivors = [(segment, row, line) for line, segment, row in reader.rows(group)]
+                _replace(layout, recipe, reader, group, survivors, (), target)
+                count += len(group)
+    return count
+
+
+def _fitting(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Runs of segments that make one of at most MAX_BYTES."""
+    group: list[Segment] = []
+    size = 0
+    for segment in segments:
+        if group and size + segment.n * segment.pitch > MAX_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(segment)
+        size += segment.n * segment.pitch
+    if group:
+        yield group
+
+
+def quarantine(layout: Layout, recipe: Recipe, reader: Reader) -> list[str]:
+    """Move damaged segments aside, keeping the sound rows in their place; the names of those moved."""
+    reader.refresh(force=True)
+    damaged = sorted(reader.problems)
+    partly = [segment for segment in reader.segments if segment.name in damaged]
+    if partly:
+        _replace(layout, recipe, reader, partly, list(_sound_rows(reader, partly)), (), partly[0].codec)
+    # What a damaged one replaced goes first: it would count again.
+    moved = [name for names in (sorted(reader.replaced_by_damaged), damaged) for name in _set_aside(layout, names)]
+    reader.refresh(force=True)
+    return moved
+
+
+def gc(layout: Layout, reader: Reader, grace_s: float = GRACE_S) -> int:
+    """Remove replaced segments and staging left by killed writers, once older than the grace; how many.
+
+    Oldest generation first, each made durable before the next: a replacing segment must not go
+    while a crash could bring back what it replaces.
+    """
+    now = time.time()
+    on_disk = {entry.name for entry in os.scandir(layout.segments)} if layout.segments.is_dir() else set()
+    replacing = {segment.name: set(segment.replaces) & on_disk for segment in [*reader.replaced, *reader.segments]}
+    due = {name for by, names in replacing.items() if now - _mtime(layout, by) >= grace_s for name in names}
+    count = 0
+    while due:
+        generation = {name for name in due if not replacing.get(name, set()) & due}
+        count += _remove(layout, generation)
+        due -= generation
+        on_disk -= generation
+    empty = {
+        segment.name
+        for segment in reader.segments
+        if segment.n == 0 and not set(segment.replaces) & on_disk and now - _mtime(layout, segment.name) >= grace_s
+    }
+    count += _remove(layout, empty)
+    staged = layout.housekeeping / "tmp"
+    for entry in list(os.scandir(staged)) if staged.is_dir() else ():
+        # A writer may be at work on what is young, whatever grace readers are given.
+        wait_s = grace_s if entry.name.startswith("gc-") else max(grace_s, GRACE_S)
+        if now - _touched(entry.path) >= wait_s:
+            count += _take_away(entry.path)
+    return count
+
+
+def waiting(layout: Layout, reader: Reader, grace_s: float = GRACE_S) -> dict[str, float]:
+    """{name: time} of the replaced segments that are still there, and when their grace is over."""
+    on_disk = {entry.name for entry in os.scandir(layout.segments)} if layout.segments.is_dir() else set()
+    until: dict[str, float] = {}
+    for segment in [*reader.replaced, *reader.segments]:
+        over = _mtime(layout, segment.name) + grace_s
+        until |= {name: min(over, until.get(name, over)) for name in set(segment.replaces) & on_disk}
+    return until
+
+
+def remove(layout: Layout) -> None:
+    """Take a whole recipe out of sight in one step, then free its files and its records of failures.
+
+    What was quarantined stays, and so do the lock files: another process may hold them.
+    """
+    trash = layout.housekeeping / "tmp"
+    gone = trash / f"gc-{uuid.uuid4().hex}"
+    try:
+        trash.mkdir(parents=True, exist_ok=True)
+        os.rename(layout.recipe_dir, gone)
+        fsync_dir(layout.recipe_dir.parent)
+    except OSError as error:
+        raise explain(error, f"cannot remove {layout.key}@{layout.fingerprint}") from error
+    shutil.rmtree(gone, ignore_errors=True)
+    shutil.rmtree(layout.housekeeping / "failed", ignore_errors=True)
+
+
+def _replace(
+    layout: Layout,
+    recipe: Recipe,
+    reader: Reader,
+    old: Sequence[Segment],
+    survivors: Sequence[Kept],
+    new: Sequence[Rows],
+    codec: str | None,
+) -> None:
+    on_disk = {segment.name: segment for segment in [*reader.replaced, *reader.segments]}
+    names = {segment.name for segment in old}
+    names |= {name for segment in old for name in segment.replaces if name in on_disk}
+    # Before the first one: rows that count go on counting, against copies that others commit meanwhile, and against
+    # those that a killed replacement left.  Its own time would not do, as the rest of a name is random.
+    time_ns = int(min(segment.name for segment in old)[:20]) - 1 if old else None
+    groups: dict[tuple[int, int], list[Kept]] = {}
+    for kept in survivors:
+        groups.setdefault(kept[0].shape, []).append(kept)
+    batches = list(new)
+    for shape, group in groups.items():
+        batches.append(_rows_of(shape, group))
+    batches = _joined(batches)
+    if not batches and old:
+        batches = [Rows(old[0].shape, old[0].dtype, [], [], [])]
+    # Where rows per sample vary there are several batches; until the last one is visible, all of them
+    # are only second copies of what the old segments still hold.
+    for number, batch in enumerate(batches):
+        last = number == len(batches) - 1
+        commit(
+            layout,
+            recipe,
+            batch,
+            replaces=sorted(names) if last else (),
+            codec=codec,
+            time_ns=time_ns,
+            made_with=_carried(old),
+        )
+    reader.refresh(force=True)
+
+
+def _carried(old: Sequence[Segment]) -> dict[str, Any]:
+    """What the replaced segments say of encoders and weights: merging changes no number, so it stays true."""
+    own = ("featurestore", "numpy", "python", "host", "time")  # said anew by each commit
+    return {name: value for segment in old for name, value in segment.header["made_with"].items() if name not in own}
+
+
+def _rows_of(shape: tuple[int, int], group: Sequence[Kept]) -> Rows:
+    lines = [encode_line(line) for _, _, line in group]
+    ids = [line["id"] for _, _, line in group]
+    return Rows(shape, group[0][0].dtype, lines, ids, _Blocks(group))
+
+
+def _joined(batches: Sequence[Rows]) -> list[Rows]:
+    """Batches of one row count made one, so that the common case is a single commit."""
+    by_shape: dict[tuple[int, int], Rows] = {}
+    for batch in batches:
+        before = by_shape.get(batch.shape)
+        if before is not None:
+            batch = replace(
+                before,
+                lines=[*before.lines, *batch.lines],
+                ids=[*before.ids, *batch.ids],
+                blocks=_Chain([before.blocks, batch.blocks]),
+            )
+        by_shape[batch.shape] = batch
+    return list(by_shape.values())
+
+
+@dataclass(frozen=True)
+class _Chain:
+    parts: Sequence[Any]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for part in self.parts:
+            yield from part
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Rows read from segments, some at a time: a merge needs memory for one block, not for a gigabyte."""
+
+    group: Sequence[Kept]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        payload = self.group[0][0].payload if self.group else 0
+        rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(payload, 1)))
+        for start in range(0, len(self.group), rows):
+            part = self.group[start : start + rows]
+            block = np.empty((len(part), *part[0][0].shape), part[0][0].dtype)
+            for out, (segment, row, _) in zip(block, part, strict=True):
+                # Every time, also where a reader has checked it before: what is written again must be right.
+                segment.checked[row] = 0
+                try:
+                    segment.read_rows([row], [out])
+                except CorruptRowError as error:
+                    raise CorruptSegmentError(f"{error}; {_UNTOUCHED}") from error
+            yield block
+
+
+def _sound_rows(reader: Reader, partly: Sequence[Segment]) -> Iterator[Kept]:
+    for segment in partly:
+        for row in range(segment.n):
+            segment.checked[row] = 0
+            try:
+                line = segment.line(row)
+                segment.read_rows([row], [np.empty(segment.shape, segment.dtype)])
+            except CorruptRowError:
+                continue
+            if reader.find(line["id"]) == (segment, row):
+                yield segment, row, line
+
+
+def _set_aside(layout: Layout, names: Sequence[str]) -> list[str]:
+    """Move segments to the quarantine, durable before anything else moves; the names of those that were there."""
+    folder = layout.housekeeping / "quarantine"
+    there = [name for name in names if (layout.segments / name).is_dir()]
+    if there:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Nothing under `.fstore` is made durable but this: a cut must not take what a repair set aside.
+        for level in folder.parents[: len(folder.parts) - len(layout.root.parts)]:
+            fsync_dir(level)
+    for name in there:
+        taken = (folder / name).exists()
+        os.rename(layout.segments / name, folder / (f"{name}-{uuid.uuid4().hex[:8]}" if taken else name))
+    if there:
+        fsync_dir(folder)
+        fsync_dir(layout.segments)
+    return there
+
+
+def _mtime(layout: Layout, name: str) -> float:
+    try:
+        return os.stat(layout.segments / name / "zarr.json").st_mtime
+    except FileNotFoundError:
+        return time.time()
+
+
+def _touched(path: str) -> float:
+    """When a file, or anything in a directory, was last written; now where its writer just moved it into place."""
+    try:
+        inside = [entry.path for entry in os.scandir(path)] if os.path.isdir(path) else []
+        return max(os.stat(one, follow_symlinks=False).st_mtime for one in (path, *inside))
+    except FileNotFoundError:
+        return time.time()
+
+
+def _remove(layout: Layout, names: Collection[str]) -> int:
+    """Out of sight by a rename, which is atomic; only then file by file."""
+    if not names:
+        return 0
+    trash = layout.housekeeping / "tmp"
+    trash.mkdir(parents=True, exist_ok=True)
+    moved = []
+    try:
+        for name in sorted(names):
+            # Another name each time: after a power cut the one of before may be there already.
+            moved.append(trash / f"gc-{name}-{uuid.uuid4().hex[:8]}")
+            os.rename(layout.segments / name, moved[-1])
+        fsync_dir(layout.segments)
+    except OSError as error:
+        raise explain(error, f"cannot remove replaced segments of {layout.key}") from error
+    for path in moved:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(moved)
+
+
+def _take_away(path: str) -> bool:
+    """Remove what a killed writer left; whether it was there.
+
+    In one step first: should the writer live after all, by a clock that is days off, its commit must
+    fail, and not move half a segment into layout.
+    """
+    gone = os.path.join(os.path.dirname(path), f"gc-{uuid.uuid4().hex}")
+    try:
+        os.rename(path, gone)
+    except FileNotFoundError:
+        return False
+    _remove_tree(gone)
+    return True
+
+
+def _remove_tree(path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        Path(path).unlink(missing_ok=True)
