@@ -17,7 +17,7 @@ FeatureStoreError
 |   |-- AmbiguousRecipeError
 |   |-- UnknownRecipeError
 |   `-- RecipeMismatchError (ValueError)   same recipe, other dtype or dim
-|-- MissingFeatureError (LookupError)      run the command that the message names
+|-- MissingFeatureError (LookupError)      make it first; the message says how
 |-- ExistsError (ValueError)               pass overwrite=True if it is meant
 |-- SampleError                            one sample cannot be made; the others can
 |   |-- SamplingError                      no peak, no frames, option out of range
@@ -37,6 +37,9 @@ FeatureStoreError
 `-- WorkerPoolError                        decode workers cannot be started or kept alive
 
 The built-in bases are part of the interface and are tested.
+
+An error says what is wrong, and behind it `advice`, what a program does next.  Its other attributes are the facts that
+a command line says the same by: `featurestore.cli.hints`.
 """
 
 from __future__ import annotations
@@ -47,7 +50,37 @@ from typing import Any
 
 
 class FeatureStoreError(Exception):
-    """Base of all exceptions raised on purpose by featurestore and affect_infer."""
+    """Base of all exceptions raised on purpose by featurestore and affect_infer.
+
+    Attributes:
+        problem: What is wrong: the message without the advice.
+        advice: What a program does next, with the names of Python; empty where nothing can be said, or where what is
+            to do is no matter of Python and part of the problem.
+        key: The feature key that it is about, or None.
+        ids: The samples that it is about, as far as they are named.
+        root: The folder of the store that it is about, or None.
+        path: The file that is to blame, or None.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        advice: str = "",
+        key: Any = None,
+        ids: Iterable[str] = (),
+        root: Any = None,
+        path: Any = None,
+    ) -> None:
+        super().__init__(*args)
+        self.advice, self.key, self.ids, self.root, self.path = advice, key, tuple(ids), root, path
+
+    @property
+    def problem(self) -> str:
+        return super().__str__()
+
+    def __str__(self) -> str:
+        between = "\n" if "\n" in self.problem else "; "  # below a list
+        return f"{self.problem}{between}{self.advice}" if self.advice else self.problem
 
 
 class InvalidNameError(FeatureStoreError, ValueError):
@@ -126,18 +159,16 @@ class SampleError(FeatureStoreError):
     """One sample cannot be made; others can.
 
     `reason` is a short stable word for records and reports. `deterministic` says whether trying
-    again with the same input would fail again: only then is the failure recorded.  `path` is the
-    file that is to blame, where there is one: once it changes the record is void.  `column` is the
-    column of the manifest that named it.
+    again with the same input would fail again: only then is the failure recorded.  Once the file at
+    `path` changes the record is void.  `column` is the column of the manifest that named it.
     """
 
     reason = "sample"
     deterministic = True
     column: str | None = None
 
-    def __init__(self, message: str, path: Any = None) -> None:
-        super().__init__(message)
-        self.path = path
+    def __init__(self, message: str, path: Any = None, **facts: Any) -> None:
+        super().__init__(message, path=path, **facts)
 
 
 class SamplingError(SampleError):
@@ -176,14 +207,14 @@ class FailedSampleError(SampleError):
 
     reason = "failed"
 
-    def __init__(self, message: str, failure: Any = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, failure: Any = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
         self.failure = failure
         self.reason = getattr(failure, "reason", self.reason)
         self.deterministic = getattr(failure, "deterministic", True)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.failure)
+        return type(self), (self.problem, self.failure), vars(self)
 
 
 class FailedSamplesError(SampleError):
@@ -194,14 +225,16 @@ class FailedSamplesError(SampleError):
 
     reason = "failed in a batch"
 
-    def __init__(self, message: str, failures: Mapping[str, Any], values: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, failures: Mapping[str, Any], values: Mapping[str, Any] | None = None, **facts: Any
+    ) -> None:
+        super().__init__(message, **facts)
         self.failures = dict(failures)
         self.deterministic = all(getattr(failure, "deterministic", True) for failure in self.failures.values())
         self.values = dict(values or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.failures, self.values)
+        return type(self), (self.problem, self.failures, self.values), vars(self)
 
 
 class WeightsNotFoundError(FeatureStoreError, OSError):
@@ -222,6 +255,10 @@ class ReadOnlyError(StoreError):
 
 class CorruptSegmentError(StoreError):
     """A segment's files contradict each other."""
+
+    def __init__(self, *args: Any, **facts: Any) -> None:
+        repair = "`featurestore.quality.check_store(store.root, full=True, repair=True)` moves what is damaged aside"
+        super().__init__(*args, **{"advice": repair} | facts)
 
 
 class FormatVersionError(StoreError):

@@ -354,7 +354,7 @@ class FeatureStore:
         """
         key = as_key(key)
         if self.read_only:
-            raise ReadOnlyError(f"{self.root} was opened with read_only=True: nothing can be put into it")
+            raise ReadOnlyError(f"{self.root} was opened for reading only: nothing can be put into it")
         ids = list(ids)
         features = gathered(ids, values, frame_indices, timestamps_s, provenance)
         if not features:
@@ -689,7 +689,7 @@ class FeatureStore:
 
     def _writable(self, key: FeatureKey | str, fingerprint: str | None) -> FeatureSet | None:
         if self.read_only:
-            raise ReadOnlyError(f"{self.root} was opened with read_only=True: nothing can be changed in it")
+            raise ReadOnlyError(f"{self.root} was opened for reading only: nothing can be changed in it")
         return self._catalog.feature_set(key, fingerprint)
 
     def _there(self, key: FeatureKey | str, fingerprint: str | None) -> FeatureSet:
@@ -699,8 +699,13 @@ class FeatureStore:
             return feature_set
         where = str(key) if feature_set is None else f"{key}@{feature_set.fingerprint[:8]}"
         near = self._catalog.nearest(as_key(key)) if feature_set is None else None
-        hint = f"did you mean {near}?" if near is not None else "`fstore ls` lists what is"
-        raise MissingFeatureError(f"nothing is stored under {where} in {self.root}; {hint}")
+        hint = f"; did you mean {near}?" if near is not None else ""
+        raise MissingFeatureError(
+            f"nothing is stored under {where} in {self.root}{hint}",
+            advice="" if hint else "`store.keys()` lists what is",
+            key=key,
+            root=self.root,
+        )
 
     def _nothing(self, key: FeatureKey | str, ids: Sequence[str]) -> Exception:
         """What to raise where nothing at all is stored under a key."""

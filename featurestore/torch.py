@@ -79,8 +79,10 @@ class FeatureDataset(Dataset[Item]):
         self.ids = list(store.ids(self.key, fingerprint=fingerprint) if ids is None else ids)
         if ids is None and not self.ids:
             raise MissingFeatureError(
-                f"nothing is stored under {self.key} in {store.root}: run `fstore extract` first, or look with "
-                "`fstore ls` how the key is spelt, or pass ids="
+                f"nothing is stored under {self.key} in {store.root}",
+                advice="`store.keys()` lists what is; run `featurestore.extract` first, or pass ids=",
+                key=self.key,
+                root=store.root,
             )
         self.fingerprint = fingerprint
         self.transform = transform

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from featurestore import FeatureKey, FeatureStore, errors
 from featurestore.cli import COMMANDS, fstore, python_name
+from featurestore.cli.hints import message_of
 from featurestore.cli.output import counted, size_text
-from featurestore.cli.program import message_of
 from featurestore.features import Failure
 
 FSTORE = Path(sys.executable).parent / "fstore"

@@ -598,7 +598,7 @@ def test_a_dataloader_worker_says_what_to_do_instead_of_decoding(tmp_path: Path,
     process.start()
     message = queue.get(timeout=60)
     process.join()
-    assert "`fstore extract`" in message
+    assert "run `featurestore.extract` before training" in message
     assert "num_workers=0" in message
 
 

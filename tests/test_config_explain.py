@@ -319,7 +319,7 @@ def test_a_file_of_affect_infers_own_form_is_sent_to_it(tmp_path: Path) -> None:
     path = write(tmp_path, "affect_infer: 1\ndatasets: {}\n")
     result = run("config", "explain", path)
     assert result.exit_code == 2
-    assert "affect-infer's own form" in result.stderr
+    assert "is a settings file of affect-infer, not one of AffectGPT's; " in result.stderr
     assert f"`affect-infer inspect --cfg-path {shlex.quote(str(path))}` and " in result.stderr
 
 

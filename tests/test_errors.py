@@ -70,7 +70,8 @@ def test_errors_cross_a_process_boundary(name: str) -> None:
     error = cls("sample 'a' cannot be made", {"a": "why"}) if needs_failures else cls("sample 'a' cannot be made")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is cls
-    assert str(again) == "sample 'a' cannot be made"
+    assert str(again) == str(error)
+    assert again.problem == "sample 'a' cannot be made"
     if needs_failures:
         assert again.failures == {"a": "why"}
 

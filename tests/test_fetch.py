@@ -76,7 +76,7 @@ def test_without_a_compute_what_is_not_stored_is_missing(tmp_path: Path) -> None
         missing = outcomes["x"]
         assert isinstance(missing, Failure)
         assert missing.message.startswith(f"sample 'x' is not stored under {KEY}@")
-        assert "run `fstore extract" in missing.message
+        assert "; open it with one: `FeatureStore(" in missing.message
     assert why(FeatureStore(tmp_path / "nothing").fetch(KEY, ["a"])) == {"a": ("missing", False)}
     other = FeatureKey(KEY.dataset, KEY.modality, KEY.encoder, "unifrom", KEY.n_frames)
     unknown = FeatureStore(tmp_path).fetch(other, ["a"])["a"]
@@ -105,7 +105,7 @@ def test_a_damaged_row_is_made_again_or_the_disk_is_told(tmp_path: Path, memory_
     FeatureStore(tmp_path, compute=making).get_many(KEY, ["a", "b"])
     flip(segment_dirs(tmp_path)[0] / "c.0.0.0", 5)
     reading = FeatureStore(tmp_path, memory_bytes=memory_bytes)
-    with pytest.raises(CorruptSegmentError, match="run `fstore verify"):
+    with pytest.raises(CorruptSegmentError, match="repair=True\\)` moves what is damaged aside"):
         reading.fetch(KEY, ["a", "b"])
     outcomes = FeatureStore(tmp_path, compute=making, memory_bytes=memory_bytes).fetch(KEY, ["a", "b"])
     assert {id: features.served_from for id, features in rows(outcomes).items()} == {"a": "computed", "b": "disk"}

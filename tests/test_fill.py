@@ -6,7 +6,6 @@ import json
 import logging
 import multiprocessing
 import os
-import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -185,7 +184,7 @@ def test_a_deterministic_failure_is_recorded_and_not_tried_again(tmp_path: Path)
     making = Making(a=Failure("media", "a.mp4 is truncated"))
     store = FeatureStore(tmp_path, compute=making)
     for _ in range(2):
-        with pytest.raises(FailedSampleError, match=r"sample 'a' of .*: a\.mp4 is truncated; `fstore retry ") as caught:
+        with pytest.raises(FailedSampleError, match=r"sample 'a' of .* is truncated; `featurestore\.extract") as caught:
             store.get(KEY, "a")
     assert making.asked == [["a"]]
     record = caught.value.failure
@@ -371,9 +370,11 @@ def test_a_read_only_store_returns_records(tmp_path: Path) -> None:
         FeatureStore(tmp_path, compute=making).get(KEY, "bad")
     before = sorted(path for path in tmp_path.rglob("*"))
     store = FeatureStore(tmp_path, compute=making, read_only=True)
-    hint = f"`fstore retry {KEY} --manifest FILE.csv --store {shlex.quote(str(tmp_path))}` tries again"
-    with pytest.raises(FailedSampleError, match=hint):
+    with pytest.raises(FailedSampleError) as caught:
         store.get(KEY, "bad")
+    assert caught.value.advice == f"`featurestore.extract(store, '{KEY}', retry=True)` tries again"
+    assert str(caught.value) == f"sample 'bad' of {KEY} cannot be made: bad; {caught.value.advice}"
+    assert (caught.value.key, caught.value.ids, caught.value.root) == (KEY, ("bad",), tmp_path)
     assert making.asked == [["bad"]]
     assert sorted(path for path in tmp_path.rglob("*")) == before
 

@@ -144,13 +144,13 @@ def test_several_without_a_choice_are_listed_with_prefix_origin_count_and_date(r
     ):
         with pytest.raises(AmbiguousRecipeError) as caught:
             read()
-    lines = str(caught.value).splitlines()
-    assert lines[0] == (
-        f"{KEY} is stored under 2 recipes; say which with fingerprint=, or {KEY}@PREFIX on the command line:"
-    )
+    first, *lines, last = str(caught.value).splitlines()
+    assert first == f"{KEY} is stored under 2 recipes:"
+    assert last == caught.value.advice == "say which with fingerprint=, the first 6 or more of its digits"
+    assert (caught.value.key, caught.value.root) == (KEY, root)
     date = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
     expected = {ONE.fingerprint: rf"computed  2 samples  {date}", TWO.fingerprint: rf"import  1 samples  {date}"}
-    for line, fingerprint in zip(lines[1:], sorted(expected), strict=True):
+    for line, fingerprint in zip(lines, sorted(expected), strict=True):
         assert re.fullmatch(f"  {fingerprint[:8]}  {expected[fingerprint]}", line)
     assert store.stats.misses == 0
 
@@ -297,8 +297,10 @@ def test_a_recipe_whose_document_is_damaged_is_read_and_said_to_be_damaged(tmp_p
     flip(document, document.read_bytes().index(b"abc"))
     store = FeatureStore(tmp_path)
     np.testing.assert_array_equal(store.get(KEY, "a"), values_of("a"))  # the segments carry all that is needed
-    with pytest.raises(UnknownRecipeError, match="holds another recipe than its place says; run `fstore verify"):
+    with pytest.raises(UnknownRecipeError, match="holds another recipe than its folder is named after; `") as caught:
         store.recipes(KEY)
+    assert caught.value.advice == f"`featurestore.verify(store, '{KEY}')` says what else is wrong"
+    assert (caught.value.key, caught.value.path) == (KEY, document)
     document.write_bytes(b"{")
     with pytest.raises(UnknownRecipeError, match="cannot be read as a recipe"):
         FeatureStore(tmp_path).recipes(KEY)

@@ -80,8 +80,8 @@ def test_info_and_explain_say_where_nothing_is_stored(tmp_path: Path) -> None:
     own = Recipe(Making().settings).fingerprint[:8]
     for store, key, said in [
         (FeatureStore(tmp_path), near, f"nothing is stored under {near} in {tmp_path}; did you mean {KEY}\\?"),
-        (FeatureStore(tmp_path / "other"), KEY, "; `fstore ls` lists what is"),
-        (FeatureStore(tmp_path, compute=Making()), KEY, f"nothing is stored under {KEY}@{own} in .*; `fstore ls`"),
+        (FeatureStore(tmp_path / "other"), KEY, r"; `store\.keys\(\)` lists what is"),
+        (FeatureStore(tmp_path, compute=Making()), KEY, f"nothing is stored under {KEY}@{own} in .*; `store.keys"),
     ]:
         with pytest.raises(MissingFeatureError, match=said):
             store.info(key)

@@ -164,9 +164,7 @@ def test_nothing_is_replaced_by_a_copy_of_damage(tmp_path: Path, action: str) ->
     flip(segment_dirs(tmp_path)[0] / "c.0.0.0", 2 * (4 * DIM * 4 + 4))  # of "c"
     before = names(tmp_path)
     for one in (store, FeatureStore(tmp_path)):
-        with pytest.raises(
-            CorruptSegmentError, match="nothing was replaced; run `fstore verify --full --repair` first"
-        ):
+        with pytest.raises(CorruptSegmentError, match=r"; nothing was replaced, repair it first; `.*repair=True"):
             ACTIONS[action](one)
         assert names(tmp_path) == before
     # A reader that knows of the damage does not copy the rest and call it whole.

@@ -420,7 +420,11 @@ def test_an_interrupt_is_passed_on_and_leaves_nothing(tmp_path: Path, monkeypatc
     [
         (errno.ENOSPC, StoreError, "free some space and run it again: what was acknowledged before is safe"),
         (errno.EDQUOT, StoreError, "free some space"),
-        (errno.EACCES, ReadOnlyError, "make the directory writable, or open the store with read_only=True"),
+        (
+            errno.EACCES,
+            ReadOnlyError,
+            "make the directory writable: '/some/path'; or open the store",
+        ),
         (errno.EROFS, ReadOnlyError, "make the directory writable"),
         (errno.EXDEV, StoreError, "`data` and `.fstore` of a store must be on one file system"),
         (errno.EIO, StoreError, "look at the path"),

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import pickle
 import re
-import shlex
 import subprocess
 import sys
 import threading
@@ -619,15 +618,16 @@ def test_ids_may_be_any_sequence(tmp_path: Path) -> None:
 # -- a miss without a compute ------------------------------------------------------------------------
 
 
-def test_a_miss_names_the_command_that_would_fix_it(tmp_path: Path) -> None:
+def test_a_miss_says_what_would_make_it(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
-    command = f"run `fstore extract {KEY} --manifest FILE.csv --store {shlex.quote(str(tmp_path))}`"
-    with pytest.raises(MissingFeatureError, match=re.escape(command)) as caught:
+    advice = f"; open it with one: `FeatureStore({str(tmp_path)!r}, compute=Extractor({{{KEY.dataset!r}: samples}}))`"
+    with pytest.raises(MissingFeatureError, match=re.escape(advice) + "$") as caught:
         store.get(KEY, "a")
+    assert (caught.value.key, caught.value.ids, caught.value.root) == (KEY, ("a",), tmp_path)
     assert isinstance(caught.value, LookupError)
     assert f"sample 'a' is not stored under {KEY} in {tmp_path}" in str(caught.value)
     fill(tmp_path, IDS)
-    with pytest.raises(MissingFeatureError, match=re.escape(command)) as caught:
+    with pytest.raises(MissingFeatureError, match=re.escape(advice)) as caught:
         store.get_many(KEY, ["a", "x", "y", "x"])
     where = f"{KEY}@{Recipe(RECIPE).fingerprint[:8]}"
     assert f"2 samples, e.g. 'x', are not stored under {where}" in str(caught.value)
@@ -718,10 +718,10 @@ def test_a_read_only_store_changes_nothing(tmp_path: Path) -> None:
     fill(tmp_path, IDS)
     before = files(tmp_path)
     store = FeatureStore(tmp_path, read_only=True)
-    with pytest.raises(ReadOnlyError, match="opened with read_only=True: nothing can be put into it"):
+    with pytest.raises(ReadOnlyError, match="opened for reading only: nothing can be put into it"):
         store.put_many(KEY, ["e"], batch(["e"]), recipe=RECIPE)
     for call in (lambda: store.delete(KEY, ["a"]), lambda: store.compact(KEY)):
-        with pytest.raises(ReadOnlyError, match="opened with read_only=True: nothing can be changed in it"):
+        with pytest.raises(ReadOnlyError, match="opened for reading only: nothing can be changed in it"):
             call()
     np.testing.assert_array_equal(store.get_many(KEY, IDS), batch(IDS))
     assert files(tmp_path) == before
@@ -745,7 +745,10 @@ def test_damage_without_a_compute_is_said_to_be_damage(tmp_path: Path, caplog: p
     ):
         with pytest.raises(CorruptSegmentError, match="sample 'b' is not to be had under") as caught:
             call()
-        assert f"run `fstore verify {KEY} --store {shlex.quote(str(tmp_path))} --full --repair`" in str(caught.value)
+        assert str(caught.value).endswith(
+            "check_store(store.root, full=True, repair=True)` moves what is damaged aside"
+        )
+        assert (caught.value.key, caught.value.ids, caught.value.root) == (KEY, ("b",), tmp_path)
         assert segment_dirs(tmp_path)[0].name in str(caught.value)
     assert isinstance(caught.value, OSError)
     np.testing.assert_array_equal(store.get_many(KEY, ["a", "c", "d"]), batch(["a", "c", "d"]))

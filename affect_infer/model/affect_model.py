@@ -190,7 +190,7 @@ class AffectModel:
         import numpy as np
 
         if given := [name for name, rows in request.features.items() if not np.isfinite(rows).all()]:
-            why = f"its {' and '.join(given)} features are not finite; make them again (`fstore verify` finds them)"
+            why = f"its {' and '.join(given)} features are not finite: remove them from the store and make them again"
         elif projected := not_finite(tokens):
             where = f"the checkpoint's heads make of its {' and '.join(projected)} features what"
             why = f"{where} is not finite in {self.language.dtype}; {way_out(self.language.dtype)}"

@@ -50,8 +50,10 @@ def _recipes(task: Task, key: FeatureKey, asked: str | None, own: str) -> list[s
         chosen = held
     if not chosen:
         raise MissingFeatureError(
-            f"nothing is stored under {key}{'@' + asked if asked else ''} in {task.store}; run `fstore extract` or "
-            "`fstore import` first"
+            f"nothing is stored under {key}{'@' + asked if asked else ''} in {task.store}: extract or import it first",
+            advice="`FeatureStore.keys` lists what is",
+            key=key,
+            root=task.store,
         )
     return chosen
 
@@ -98,7 +100,7 @@ def _compare(task: Task, key: FeatureKey, recipe: str, own: Recipe, extractor: E
 def require_finite(pairs: Sequence[tuple[Features, Features]]) -> None:
     """InputError where a value is not finite: NaN is neither larger nor smaller than any tolerance."""
     if not all(np.isfinite(features.values).all() for pair in pairs for features in pair):
-        raise InputError("rows to be compared hold NaN or infinities; `fstore verify` finds the samples")
+        raise InputError("rows to be compared hold NaN or infinities: verify the store in full, which names them")
 
 
 def _tolerance(own: Recipe, stored: Recipe, dtypes: Sequence[np.dtype[Any]]) -> float:

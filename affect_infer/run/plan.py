@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from affect_infer.run.checks import check_media
 from affect_infer.run.inputs import Captions, Fetched, Live, Source, Supply, Text
 from affect_infer.settings.settings import Settings, Task
 from featurestore.errors import (
+    AmbiguousRecipeError,
     ConfigError,
     InputError,
     MissingFeatureError,
@@ -25,6 +25,7 @@ from featurestore.key import FeatureKey
 
 if TYPE_CHECKING:
     from featurestore.compute.extractor import Extractor
+    from featurestore.store import FeatureStore
 
 SHOWN = 20  # problems listed per modality in the one message
 
@@ -189,10 +190,13 @@ def _stored_origin(plan: Plan, modality: str, key: FeatureKey) -> Origin:
     elif policy == "store_only":
         if not held:
             raise MissingFeatureError(
-                f"nothing is stored under {key} in {task.store}, and its policy is store_only; run "
-                f"`fstore extract {key} --dataset {task.name} --root DIR --store {shlex.quote(str(task.store))}`"
+                f"nothing is stored under {key} in {task.store}, and its policy is store_only",
+                advice="run `featurestore.extract` first",
+                key=key,
+                ids=ids,
+                root=task.store,
             )
-        recipe = store.info(key).fingerprint  # AmbiguousRecipeError lists several
+        recipe = _only_recipe(store, key)
         why = "only what is stored; a miss is an error (policy store_only)"
     else:
         recipe = _own_recipe(plan, key)
@@ -213,9 +217,18 @@ def _stored_origin(plan: Plan, modality: str, key: FeatureKey) -> Origin:
     if to_compute and settings.skip_encoders:
         raise ConfigError(
             f"skip_encoders is True, but {len(to_compute)} samples of {task.name} are not stored under {key} and need "
-            f"its encoder: set skip_encoders to False, or run `fstore extract` first"
+            f"its encoder: set skip_encoders to False, or extract them first"
         )
     return Origin(modality, policy, key, recipe, len(ids) - len(missing), to_compute, why, certificate)
+
+
+def _only_recipe(store: FeatureStore, key: FeatureKey) -> str:
+    """The one that is stored; AmbiguousRecipeError lists several."""
+    try:
+        return store.info(key).fingerprint
+    except AmbiguousRecipeError as error:
+        way = "\nSay which with --frame-recipe PREFIX" if key.modality == "frame" else ""
+        raise AmbiguousRecipeError(f"{error.problem}{way}") from error
 
 
 def _own_recipe(plan: Plan, key: FeatureKey) -> str:
@@ -226,8 +239,8 @@ def _own_recipe(plan: Plan, key: FeatureKey) -> str:
         return Recipe.of(plan.extractor.recipe(key)).fingerprint
     except WeightsNotFoundError as error:
         raise WeightsNotFoundError(
-            f"{error}. For affect-infer that is --weights {key.encoder}=DIR, or --weights {key.encoder}=random:0; "
-            f"where all of {key} is stored, --policy {key.modality}=store_only reads it without weights"
+            f"{error.problem}. Give them with --weights {key.encoder}=DIR, or --weights {key.encoder}=random:0 to try "
+            f"things out; where all of {key} is stored, --policy {key.modality}=store_only reads it without weights"
         ) from error
 
 
@@ -252,9 +265,11 @@ def _other_recipe(task: Task, key: FeatureKey, held: Mapping[str, int], own: str
         if key.modality == "frame"
         else f"  --policy {key.modality}=store_only   read those rows; a miss is an error\n"
     )
-    shown = f"`fstore info {key} --store {shlex.quote(str(task.store))}`"
     return RecipeError(
         f"{key} is stored in {task.store}, but not with the recipe that this run computes, {own[:8]}:\n{rows}\n"
-        f"They may differ in more than rounding ({shown} shows how). Choose:\n{ways}"
-        f"  --recompute                          compute all of it with {own[:8]} and keep it beside those"
+        f"They may differ in more than rounding. Choose:\n{ways}"
+        f"  --recompute                          compute all of it with {own[:8]} and keep it beside those",
+        advice="`FeatureStore.recipes` has them to compare",
+        key=key,
+        root=task.store,
     )

@@ -170,7 +170,12 @@ def _rows(store: FeatureStore, key: FeatureKey, fingerprint: str | None) -> tupl
     """(ids, fingerprint, recipe) of what one key holds under the recipe that is meant."""
     ids = store.ids(key, fingerprint=fingerprint)
     if not ids:
-        raise MissingFeatureError(f"nothing is stored under {key} in {store.root}; `fstore ls` lists what is")
+        raise MissingFeatureError(
+            f"nothing is stored under {key} in {store.root}",
+            advice="`store.keys()` lists what is",
+            key=key,
+            root=store.root,
+        )
     found = store.get_features(key, ids[0], fingerprint=fingerprint).recipe
     assert found is not None  # the store fills it in
     return ids, found.fingerprint, found.data

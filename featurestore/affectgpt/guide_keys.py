@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -74,10 +73,10 @@ def flatten(data: Mapping[str, Any], where: str) -> Iterator[tuple[str, str, str
     """(section, dataset or "", key, value) of each setting.  ConfigError for a key that no known file holds."""
     for section, content in data.items():
         if section == "affect_infer":
-            path = shlex.quote(where)
             raise ConfigError(
-                f"{where} is a file of affect-infer's own form, not one of AffectGPT's: "
-                f"`affect-infer inspect --cfg-path {path}` and `affect-infer run --cfg-path {path}` read it"
+                f"{where} is a settings file of affect-infer, not one of AffectGPT's",
+                advice="`affect_infer.settings.reading` reads it",
+                path=where,
             )
         if section not in KEYS:
             raise ConfigError(f"{where}: unknown section {section!r}{_hint(section, KEYS)}")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from featurestore.cli.checkup import Check, note, ok, problem
-from featurestore.cli.wording import in_options
+from featurestore.cli.hints import message_of
 
 CORE = ("numpy", "zarr", "numcodecs", "filelock", "click", "google-crc32c", "pyyaml", "tqdm")
 ENCODERS = (
@@ -148,6 +148,6 @@ def check_weights() -> Iterator[Check]:
             advice = f"`hf download {published.repo}` fetches them, or --weights DIR" if published else "--weights DIR"
             yield note(name, "weights are not here", advice)
         except FeatureStoreError as error:
-            yield note(name, in_options(str(error)), "this encoder cannot be used here")
+            yield note(name, message_of(error), "this encoder cannot be used here")
         else:
             yield ok(name, f"weights in {source.folder}" if source is not None else "looks after its weights itself")

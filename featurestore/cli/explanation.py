@@ -9,7 +9,6 @@ from typing import Any
 
 from featurestore.cli.hints import again
 from featurestore.cli.output import counted
-from featurestore.cli.wording import in_options
 from featurestore.provenance import state_of
 from featurestore.storage.info import SampleInfo
 
@@ -87,7 +86,7 @@ class Explanation:
             record = sample.failure
             attempts = counted(record.attempts, "attempt")
             lines.append(
-                f"  failed    {record.reason}, {attempts}, last {record.time}: {in_options(record.message)}; "
+                f"  failed    {record.reason}, {attempts}, last {record.time}: {record.message}; "
                 f"`{again('retry', sample.key)}` tries again"
             )
         text = json.dumps(sample.recipe.data, ensure_ascii=False, indent=2)

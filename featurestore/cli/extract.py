@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featurestore.cli.extractor_options import Making, making_options, stored_options
-from featurestore.cli.hints import again
+from featurestore.cli.hints import again, message_of
 from featurestore.cli.jobs import Job, of_all_datasets, of_config, of_key
 from featurestore.cli.options import (
     ROOT_VARIABLE,
@@ -30,7 +30,6 @@ from featurestore.cli.options import (
 from featurestore.cli.output import counted, echo_json
 from featurestore.cli.progress import Bar
 from featurestore.cli.summary import show, show_total
-from featurestore.cli.wording import in_options
 from featurestore.errors import InputError
 
 if TYPE_CHECKING:  # they import numpy
@@ -109,7 +108,7 @@ def extract(
             except InputError as error:
                 if len(jobs.jobs) == 1:
                     raise
-                absent[job.key.dataset] = in_options(str(error))  # the files of one dataset do not keep the others back
+                absent[job.key.dataset] = message_of(error)  # the files of one dataset do not keep the others back
     for name, why in absent.items():
         click.echo(f"{name}: {why}", err=True)
     documents = [document for document, _ in results]
@@ -260,7 +259,7 @@ def _show_plan(planned: dict[str, Any], asked: int, workers: int) -> None:
         on = counted(workers, "worker")
         click.echo(f"  about {_duration(planned['seconds'])}, going by {measured} ({times} on {on}, without writing)")
     for id, why in planned.get("failed_now", {}).items():
-        click.echo(f"  would fail: {id}: {in_options(why)}")
+        click.echo(f"  would fail: {id}: {why}")
 
 
 def _measure(key: FeatureKey, ids: list[str], extractor: Extractor) -> dict[str, Any]:

@@ -1,11 +1,19 @@
-"""The line to run next: hints repeat what the user gave, so that they can be pasted."""
+"""Hints: what to run next, by the facts of an error or by what the user gave, in lines that can be pasted.
+
+Errors are raised far below and advise what a program does next; here the same is said by commands and options.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import click
+
+from featurestore import errors
+from featurestore.errors import FeatureStoreError
 
 # Options that say what one run is to do, and not where things are or how they are made.
 OF_ONE_RUN = {"ids_from", "as_json", "dry_run", "all_datasets", "config", "full", "repair", "recompute"}
@@ -19,10 +27,10 @@ def again(command: str, key: object | None, *more: str, stored: Sequence[tuple[s
     stored   options that follow from what is stored, e.g. [("--dtype", "float16")]; what was given counts instead
     Samples are asked for by `--manifest FILE` where none were given and COMMAND cannot do without.
     """
-    from featurestore.cli import fstore  # the group, which imports the users of this module
-
     ctx = click.get_current_context()
-    other = fstore.get_command(ctx, command)
+    group = ctx.find_root().command
+    assert isinstance(group, click.Group)
+    other = group.get_command(ctx, command)
     assert other is not None
     taken = {option.name for option in other.params} - OF_ONE_RUN
     given = _given(ctx, taken)
@@ -54,3 +62,80 @@ def _given(ctx: click.Context, taken: Collection[str | None]) -> list[tuple[str,
         else:
             found += [(option.opts[0], str(each)) for each in (value if option.multiple else [value])]
     return found
+
+
+def message_of(error: Exception) -> str:
+    """An error as a sentence with what to run next; the system's own as `what: path` without its number."""
+    problem = error.problem if isinstance(error, FeatureStoreError) else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        if error.errno == errno.ENOENT and not error.filename and not _here():
+            return "the working folder of this shell is not there any more: `cd` to one that is, and run it again"
+        problem = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    step = next_step(error)
+    between = "\n" if "\n" in problem else "; "  # below a list
+    return f"{problem}{between}{step}" if step else problem or type(error).__name__
+
+
+def next_step(error: Exception) -> str:
+    """What to run or give next; empty where an error advises nothing, or what it says is all there is to do."""
+    if isinstance(error, FeatureStoreError) and error.advice:
+        for kind, step in STEPS.items():
+            if isinstance(error, kind):
+                return step(error)
+    return ""
+
+
+def _line(command: str, error: FeatureStoreError, *words: str) -> str:
+    """`fstore COMMAND KEY ... --store DIR`, as far as the error knows them."""
+    key = [] if error.key is None else [str(error.key)]
+    store = [] if error.root is None else ["--store", str(error.root)]
+    return f"`{shlex.join(['fstore', command, *key, *words, *store])}`"
+
+
+def _samples_of(error: FeatureStoreError) -> tuple[str, ...]:
+    """Where extract finds the samples of a key: a known dataset needs no manifest."""
+    from featurestore.datasets import resolve_dataset
+
+    name = str(error.key).partition("/")[0]
+    try:
+        return ("--dataset", resolve_dataset(name).name, "--root", "DIR")
+    except errors.UnknownDatasetError:
+        return ("--manifest", "FILE")
+
+
+def _missing(error: FeatureStoreError) -> str:
+    if error.ids:
+        return f"run {_line('extract', error, *_samples_of(error))}"
+    return f"`{shlex.join(['fstore', 'ls', '--store', str(error.root)])}` lists what is"
+
+
+def _settings_file(error: FeatureStoreError) -> str:
+    path = shlex.quote(str(error.path))
+    return f"`affect-infer inspect --cfg-path {path}` and `affect-infer run --cfg-path {path}` read it"
+
+
+# The first of these that an error is counts.
+STEPS: dict[type[FeatureStoreError], Callable[[FeatureStoreError], str]] = {
+    errors.SampleError: lambda error: f"{_line('retry', error, *_samples_of(error))} tries again",
+    errors.MissingFeatureError: _missing,
+    errors.AmbiguousRecipeError: lambda error: f"say which as {error.key}@PREFIX, the first 6 or more of its digits",
+    errors.UnknownRecipeError: lambda error: f"{_line('verify', error)} says what else is wrong",
+    errors.RecipeError: lambda error: f"{_line('info', error)} shows how they differ",
+    errors.CorruptSegmentError:
+        lambda error: f"{_line('verify', error, '--full', '--repair')} moves what is damaged aside",
+    errors.ReadOnlyError: lambda error: "or take another store with --store DIR",
+    errors.ExistsError: lambda error: f"{_line('rm', error)} with their ids removes those",
+    errors.WeightsNotFoundError: lambda error: (
+        "or give what holds them with --weights DIR, or --weights random:0 to try things out; stored features are read "
+        "without weights where KEY@PREFIX names their recipe"
+    ),
+    errors.ConfigError: _settings_file,
+}  # fmt: skip
+
+
+def _here() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True

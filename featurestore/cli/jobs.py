@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featurestore.cli.hints import message_of
 from featurestore.cli.options import SamplesFrom, read_key
 
 if TYPE_CHECKING:  # they cost more than the whole of `fstore --help`
@@ -71,7 +72,7 @@ def of_config(path: Path, store: Path | None, samples_from: SamplesFrom) -> Jobs
         try:
             samples = entry.samples(samples_from.root, samples_from.split)
         except FeatureStoreError as error:
-            absent[name] = str(error)
+            absent[name] = message_of(error)
         else:
             more = ("--dataset", name, *(() if samples_from.root else ("--root", "DIR")))
             more += () if store else ("--store", str(place))
@@ -101,7 +102,7 @@ def of_all_datasets(text: str, store: Path, samples_from: SamplesFrom) -> Jobs:
         try:
             samples = load_dataset(dataset, samples_from.root, samples_from.split, samples_from.mer_factory)
         except FeatureStoreError as error:
-            absent[dataset.name] = str(error)
+            absent[dataset.name] = message_of(error)
         else:
             key, prefix = read_key(f"{dataset.name}/{text}", store)
             jobs.append(Job(key, prefix, store, samples, ("--dataset", dataset.name)))

@@ -11,7 +11,6 @@ import click
 
 from featurestore.cli.options import json_option, read_key, refuse_keys, stored_option
 from featurestore.cli.output import counted, echo_json, echo_table, size_text
-from featurestore.cli.wording import in_options
 
 if TYPE_CHECKING:  # it imports `dataclasses`, which the list of commands does not need
     from featurestore.cli.inventory import Holding
@@ -104,7 +103,7 @@ def _list_failures(text: str, store: Path, as_json: bool) -> None:
     for name, each in records.items():
         for record in each.values():
             where = f"{key}@{name[:8]}: " if len(found) > 1 else ""
-            click.echo(f"{where}{record.id}: {record.reason}: {' '.join(in_options(record.message).split())}")
+            click.echo(f"{where}{record.id}: {record.reason}: {' '.join(record.message.split())}")
     if not any(records.values()):
         click.echo(f"No sample of {text} has a record of a failure.", err=True)
 

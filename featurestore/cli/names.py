@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.hints import message_of
 from featurestore.cli.options import json_option
 from featurestore.cli.output import echo_json, echo_table
-from featurestore.cli.wording import in_options
 
 if TYPE_CHECKING:  # it costs more than the whole of `fstore --help`
     from featurestore.encoders import Encoder
@@ -42,7 +42,7 @@ def encoders(names: tuple[str, ...], as_json: bool) -> None:
             if names:
                 raise
             # One that lacks a package, or weights that say what it is, must not hide the others.
-            found.append({"name": name, "problem": in_options(str(error))})
+            found.append({"name": name, "problem": message_of(error)})
     if as_json:
         echo_json(found)
         return

@@ -6,7 +6,6 @@ An error is one line and an exit code, a signal ends the work in order, and no s
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 import threading
@@ -99,6 +98,7 @@ class Program(click.Group):
     def _fail(self, ctx: click.Context, error: Exception) -> NoReturn:
         """One line for what a user can mend; the traceback where it was asked for."""
         from featurestore import errors
+        from featurestore.cli.hints import message_of
 
         if ctx.meta.get(_DEBUG):
             import traceback  # only where it was asked for
@@ -117,26 +117,6 @@ def told_of_dashes(error: click.NoSuchOption) -> click.NoSuchOption:
     advice = 'If it is the name of a sample: those that begin with "-" go after all options and "--", as in'
     message = f"{error.message} {advice} `{ctx.command_path} ... -- {error.option_name}...`."
     return click.NoSuchOption(error.option_name, message, error.possibilities, ctx)
-
-
-def message_of(error: Exception) -> str:
-    """An error as a sentence; the system's own as `what: path` without its number."""
-    from featurestore.cli.wording import in_options  # only for an error
-
-    if isinstance(error, OSError) and error.strerror:
-        if error.errno == errno.ENOENT and not error.filename and not _here():
-            return "the working folder of this shell is not there any more: `cd` to one that is, and run it again"
-        why = in_options(error.strerror)
-        return f"{why}: {error.filename}" if error.filename else why
-    return in_options(str(error)) or type(error).__name__
-
-
-def _here() -> bool:
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import click
 
 from featurestore.cli.hints import again
 from featurestore.cli.output import counted
-from featurestore.cli.wording import in_options
 
 if TYPE_CHECKING:  # they import numpy
     from featurestore.compute.extraction import Report
@@ -88,7 +87,7 @@ def _show_failures(what: str, failures: Mapping[str, tuple[str, str]], every: st
         lines = {id: message for id, (own, message) in failures.items() if own == reason}
         click.echo(f"{what}: {f'{reason}: ' if reason else ''}{counted(len(lines), 'sample')}")
         for id, message in sorted(lines.items())[:SHOWN]:
-            click.echo(f"  {id}: {' '.join(in_options(message).split())}")
+            click.echo(f"  {id}: {' '.join(message.split())}")
         if len(lines) > SHOWN:
             click.echo(f"  ... and {len(lines) - SHOWN:,} more; {every}")
 

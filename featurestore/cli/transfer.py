@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featurestore.cli.hints import options_given
+from featurestore.cli.hints import message_of, options_given
 from featurestore.cli.options import GivenPath, json_option, looks_like_key, read_key, store_option, stored_option
 from featurestore.cli.output import echo_json, echo_table
 from featurestore.cli.progress import Bar
-from featurestore.cli.wording import in_options
 
 if TYPE_CHECKING:
     from featurestore.affectgpt.importing import ImportReport
@@ -267,7 +266,7 @@ def export(
                 if len(keys) == 1:
                     raise
                 # The others are clear.
-                reports.append(ExportReport(str(key), str(key), problems=[in_options(str(error))]))
+                reports.append(ExportReport(str(key), str(key), problems=[message_of(error)]))
     if as_json:
         echo_json([report.as_json() for report in reports])
     else:

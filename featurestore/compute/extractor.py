@@ -287,8 +287,8 @@ class Extractor:
 
         if current_process().daemon:
             raise MissingFeatureError(
-                "a sample is not stored, and this worker process cannot start decode workers: run `fstore extract` "
-                "before training, or use a DataLoader with num_workers=0"
+                "a sample is not stored, and this worker process cannot start decode workers",
+                advice="run `featurestore.extract` before training, or use a DataLoader with num_workers=0",
             )
         if self._pool is None:
             self._pool = DecodePool(self.workers, self.timeout_s, self.memory_bytes)

@@ -32,9 +32,9 @@ DESCRIPTIONS = ("config.json", "open_clip_config.json")
 CONFIG_BYTES = 64 << 20  # an index of shards has a line for each tensor
 SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
 
-HOW_TO_DO_WITHOUT = (
-    "To read stored features without the weights, name their recipe (fingerprint='...' in Python, KEY@PREFIX on the "
-    "command line); to try things out, use weights 'random:0'"
+ADVICE = (
+    "or give what holds them as weights={ENCODER: DIR}, or 'random:0' to try things out; stored features are read "
+    "without weights where fingerprint= names their recipe"
 )
 
 
@@ -80,10 +80,7 @@ def find(weights: str | None, published: Published | None, wanted_by: str) -> Ra
     """What `weights` means.  Raises WeightsNotFoundError with what to do, ConfigError for a bad seed."""
     if weights is None:
         if published is None:
-            raise WeightsNotFoundError(
-                f"{wanted_by} has no published weights: say which with weights=DIR, HUB_ID[@REVISION] or random:SEED "
-                f"(--weights on the command line). {HOW_TO_DO_WITHOUT}"
-            )
+            raise _not_here(f"{wanted_by} has no published weights; it takes DIR, HUB_ID[@REVISION] or random:SEED")
         return _in_hub_cache(published.repo, None, published.files, wanted_by)
     if weights.startswith("random:"):
         seed = weights.removeprefix("random:")
@@ -95,9 +92,9 @@ def find(weights: str | None, published: Published | None, wanted_by: str) -> Ra
         return _on_disk(path, wanted_by)
     hub = HUB_ID.fullmatch(weights)
     if hub is None:
-        raise WeightsNotFoundError(
+        raise _not_here(
             f"{wanted_by}: there is no file or directory {weights}. Weights are a directory with "
-            f"config.json and model.safetensors, HUB_ID[@REVISION] or random:SEED. {HOW_TO_DO_WITHOUT}"
+            f"config.json and model.safetensors, HUB_ID[@REVISION] or random:SEED"
         )
     return _in_hub_cache(hub["repo"], hub["revision"], (), wanted_by)
 
@@ -110,7 +107,7 @@ def local_path(weights: str | None, wanted_by: str) -> str | None:
         return str(path)
     hub = HUB_ID.fullmatch(weights)
     if hub is None:
-        raise WeightsNotFoundError(f"{wanted_by}: there is no file or directory {weights}. {HOW_TO_DO_WITHOUT}")
+        raise _not_here(f"{wanted_by}: there is no file or directory {weights}")
     # Which of its files an encoder of another package needs, that encoder knows.
     return str(_snapshot(hub["repo"], hub["revision"], (), wanted_by).folder)
 
@@ -168,7 +165,7 @@ class _AbsentPartsError(WeightsNotFoundError):
 def _on_disk(path: Path, wanted_by: str, revision: str | None = None) -> Checkpoint:
     if path.is_file():
         if path.suffix not in SUFFIXES:
-            raise WeightsNotFoundError(f"{wanted_by}: {path} is not one of {', '.join(sorted(SUFFIXES))}")
+            raise _not_here(f"{wanted_by}: {path} is not one of {', '.join(sorted(SUFFIXES))}")
         return Checkpoint(path.parent, (path,), revision)
     for name in FILES:
         if not (path / name).is_file():
@@ -182,14 +179,15 @@ def _on_disk(path: Path, wanted_by: str, revision: str | None = None) -> Checkpo
         files = tuple(path / shard for shard in sorted(set(shards.values())))
         absent = [file.name for file in files if not file.is_file()]
         if absent or not files:
-            error = _AbsentPartsError(f"{wanted_by}: {path / name} lists {absent or 'no files'} which is not there")
+            error = _AbsentPartsError(
+                f"{wanted_by}: {path / name} lists {absent or 'no files'} which is not there", advice=ADVICE
+            )
             error.parts = tuple(absent)
             raise error
         return Checkpoint(path, files, revision)
     present = sorted(entry.name for entry in path.iterdir())[:10]
-    raise WeightsNotFoundError(
-        f"{wanted_by}: {path} holds no weights. Looked for {', '.join(FILES)}; "
-        f"found {', '.join(present) or 'nothing'}. {HOW_TO_DO_WITHOUT}"
+    raise _not_here(
+        f"{wanted_by}: {path} holds no weights. Looked for {', '.join(FILES)}; found {', '.join(present) or 'nothing'}"
     )
 
 
@@ -205,25 +203,25 @@ def _in_hub_cache(repo: str, revision: str | None, files: tuple[str, ...], wante
     try:
         checkpoint = _on_disk(folder, wanted_by, revision=folder.name)
     except _AbsentPartsError as error:
-        raise WeightsNotFoundError(f"{error}. {_advice(repo, revision, [*absent, *error.parts])}") from None
+        raise _not_here(f"{error.problem}. {_fetch(repo, revision, [*absent, *error.parts])}") from None
     except WeightsNotFoundError as error:
         if listed is not None and not any(name in listed for name in FILES):
-            raise WeightsNotFoundError(
-                f"{error}. The repository {repo} has no weights under such a name either: it has "
-                f"{', '.join(sorted(listed)[:10])}. Give a file or a directory as weights=DIR (--weights DIR)"
+            raise _not_here(
+                f"{error.problem}. The repository {repo} has no weights under such a name either: it has "
+                f"{', '.join(sorted(listed)[:10])}"
             ) from None
         wanted = files if listed is None else [*configs, *_weights_among(listed, files)]
-        raise WeightsNotFoundError(f"{error}. {_advice(repo, revision, wanted)}") from None
+        raise _not_here(f"{error.problem}. {_fetch(repo, revision, wanted)}") from None
     if not absent and not files and listed is None and not any((folder / name).is_file() for name in DESCRIPTIONS):
         # A file that was fetched alone: nobody knows what lies beside it in the repository, until all is fetched.
-        raise WeightsNotFoundError(
+        raise _not_here(
             f"{wanted_by}: {folder} has the weights, but none of {', '.join(DESCRIPTIONS)}, which say how they are "
-            f"used. {_advice(repo, revision, ())}"
+            f"used. {_fetch(repo, revision, ())}"
         )
     if absent:
-        raise WeightsNotFoundError(
+        raise _not_here(
             f"{wanted_by}: {folder} has the weights, but not {' and '.join(absent)}, which the repository has and "
-            f"which says how they are used. {_advice(repo, revision, absent)}"
+            f"which says how they are used. {_fetch(repo, revision, absent)}"
         )
     return checkpoint
 
@@ -242,15 +240,19 @@ def _weights_among(listed: Collection[str], preferred: Collection[str]) -> list[
 def _snapshot(repo: str, revision: str | None, files: tuple[str, ...], wanted_by: str) -> Snapshot:
     found = find_snapshot(repo, revision)
     if found is None:
-        raise WeightsNotFoundError(
+        raise _not_here(
             f"{wanted_by}: the weights {repo}{f'@{revision}' if revision else ''} are not on this machine (looked in "
-            f"{cache_folder()}). {_advice(repo, revision, files)}. {HOW_TO_DO_WITHOUT}"
+            f"{cache_folder()}). {_fetch(repo, revision, files)}"
         )
     return found
 
 
-def _advice(repo: str, revision: str | None, files: Sequence[str]) -> str:
+def _fetch(repo: str, revision: str | None, files: Sequence[str]) -> str:
     return (
         f"Fetch them with `{how_to_fetch(repo, revision, files)}` where there is a network (then copy the cache here "
-        f"or set HF_HUB_CACHE), or give a directory that holds them as weights=DIR (--weights DIR)"
+        f"or set HF_HUB_CACHE)"
     )
+
+
+def _not_here(problem: str) -> WeightsNotFoundError:
+    return WeightsNotFoundError(problem, advice=ADVICE)

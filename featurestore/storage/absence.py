@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,17 @@ def failure_of(
     """What to raise for samples that cannot be made; `one` where a single one was asked for, not a batch."""
     key = feature_set.key
     id, first = next(iter(failed.items()))
-    advice = "it may work when tried again"
+    why, advice = f"{first.message}; it may work when tried again", ""
     if isinstance(first, FailureRecord):
-        advice = (
-            f"`fstore retry {key} --manifest FILE.csv --store {shlex.quote(str(feature_set.layout.root))}` tries again"
-        )
+        why, advice = first.message, f"`featurestore.extract(store, {str(key)!r}, retry=True)` tries again"
+    facts: dict[str, Any] = {"advice": advice, "key": key, "ids": failed, "root": feature_set.layout.root}
     if one:
-        return FailedSampleError(f"sample {id!r} of {key} cannot be made: {first.message}; {advice}", first)
+        return FailedSampleError(f"sample {id!r} of {key} cannot be made: {why}", first, **facts)
     return FailedSamplesError(
-        f"{len(failed)} of {asked} samples of {key} cannot be made, the others are stored; "
-        f"e.g. {id!r}: {first.message}; {advice}",
+        f"{len(failed)} of {asked} samples of {key} cannot be made, the others are stored; e.g. {id!r}: {why}",
         failed,
         good,
+        **facts,
     )
 
 
@@ -58,10 +56,17 @@ def absence(
         number = len(problems)
         return CorruptSegmentError(
             f"{count} not to be had under {where} in {root}: {number} segment{'s are' if number > 1 else ' is'} "
-            f"damaged, e.g. {name}: {why}; run `fstore verify {key} --store {shlex.quote(str(root))} --full --repair`"
+            f"damaged, e.g. {name}: {why}",
+            key=key,
+            ids=ids,
+            root=root,
         )
+    dataset = str(key).partition("/")[0]
     hint = f" (nothing is; did you mean {meant}?)" if meant is not None else ""
     return MissingFeatureError(
-        f"{count} not stored under {where} in {root}{hint}, and this store has no compute for it; run "
-        f"`fstore extract {key} --manifest FILE.csv --store {shlex.quote(str(root))}`"
+        f"{count} not stored under {where} in {root}{hint}, and this store has no compute for it",
+        advice=f"open it with one: `FeatureStore({str(root)!r}, compute=Extractor({{{dataset!r}: samples}}))`",
+        key=key,
+        ids=ids,
+        root=root,
     )

@@ -158,8 +158,10 @@ class Catalog:
             dates = [str(segment.header["made_with"].get("time", "?")) for segment in feature_set.reader.segments]
             lines.append(f"  {fingerprint[:8]}  {origin}  {len(feature_set.reader)} samples  {max(dates, default='?')}")
         return AmbiguousRecipeError(
-            f"{key} is stored under {len(stored)} recipes; say which with fingerprint=, "
-            f"or {key}@PREFIX on the command line:\n" + "\n".join(lines)
+            f"{key} is stored under {len(stored)} recipes:\n" + "\n".join(lines),
+            advice="say which with fingerprint=, the first 6 or more of its digits",
+            key=key,
+            root=self.root,
         )
 
 

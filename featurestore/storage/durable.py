@@ -62,11 +62,12 @@ def explain(error: OSError, what: str) -> StoreError:
     """The system's error in our words: what did not happen, where, and what to do."""
     path = str(error.filename or "")
     kind: type[StoreError] = StoreError
-    advice = "look at the path"
+    to_do, advice = "look at the path", ""
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        kind, advice = ReadOnlyError, "make the directory writable, or open the store with read_only=True"
+        kind, to_do, advice = ReadOnlyError, "make the directory writable", "or open the store with read_only=True"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        advice = "free some space and run it again: what was acknowledged before is safe"
+        to_do = "free some space and run it again: what was acknowledged before is safe"
     elif error.errno == errno.EXDEV:
-        advice = "`data` and `.fstore` of a store must be on one file system"
-    return kind(error.errno or errno.EIO, f"{what}: {error.strerror or error}; {advice}", path)
+        to_do = "`data` and `.fstore` of a store must be on one file system"
+    said = f"{what}: {error.strerror or error}; {to_do}"
+    return kind(error.errno or errno.EIO, said, path, advice=advice)

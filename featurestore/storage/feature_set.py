@@ -40,7 +40,7 @@ def reading(what: object) -> Iterator[None]:
     except UnknownFormatError as error:
         raise FormatVersionError(str(error)) from error
     except CorruptRowError as error:
-        raise CorruptSegmentError(f"{what}: {error}; run `fstore verify --full --repair`") from error
+        raise CorruptSegmentError(f"{what}: {error}") from error
     except OSError as error:
         raise StoreError(
             error.errno or errno.EIO, f"{what}: {error.strerror or error}; look at the path", str(error.filename or "")
@@ -144,7 +144,11 @@ class FeatureSet:
             other = next(id for id in changed if id not in wanted)
             raise ExistsError(
                 f"{len(changed) - len(wanted)} of {len(rows)} samples, e.g. {other!r}, are stored with other "
-                f"values under {self.key}@{self.fingerprint}; pass overwrite=True to replace them"
+                f"values under {self.key}@{self.fingerprint}",
+                advice="pass overwrite=True to replace them",
+                key=self.key,
+                ids=[id for id in changed if id not in wanted],
+                root=self.layout.root,
             )
         for batch in as_rows(fresh):
             name = commit(self.layout, self.recipe, batch, made_with=made_with)
@@ -217,9 +221,10 @@ class FeatureSet:
             raise CorruptSegmentError(
                 errno.EIO,
                 f"segment {name} of {self.key}@{self.fingerprint} cannot be read now ({self.reader.problems[name]}): "
-                "what it holds is not known, so nothing was changed; try again, and if it stays so run "
-                f"`fstore verify {self.key} --repair`",
+                "what it holds is not known, so nothing was changed; try again, and repair it if it stays so",
                 str(self.layout.segments / name),
+                key=self.key,
+                root=self.layout.root,
             )
 
     def _fsync(self) -> None:

@@ -85,8 +85,10 @@ def require_writable(layout: Layout) -> None:
             raise ReadOnlyError(
                 errno.EACCES,
                 f"nothing can be stored under {layout.key}, so nothing was computed: no permission to write; make the "
-                "directory writable, take another store, or open it with read_only=True to compute without keeping",
+                "directory writable, or take another store",
                 str(folder),
+                advice="or open it with read_only=True to compute without keeping",
+                root=layout.root,
             )
 
 
@@ -111,12 +113,20 @@ def read_recipe(layout: Layout) -> Recipe:
     except (OSError, ValueError, KeyError, TypeError, RecipeError) as error:
         if isinstance(error, FormatVersionError):
             raise
-        raise UnknownRecipeError(
-            f"{path} cannot be read as a recipe ({error}); run `fstore verify {layout.key}`"
-        ) from error
+        raise _unreadable(layout, path, f"cannot be read as a recipe ({error})") from error
     if recipe.fingerprint != layout.fingerprint or key != str(layout.key):
-        raise UnknownRecipeError(f"{path} holds another recipe than its place says; run `fstore verify {layout.key}`")
+        raise _unreadable(layout, path, "holds another recipe than its folder is named after")
     return recipe
+
+
+def _unreadable(layout: Layout, path: Path, what: str) -> UnknownRecipeError:
+    return UnknownRecipeError(
+        f"{path} {what}",
+        advice=f"`featurestore.verify(store, {str(layout.key)!r})` says what else is wrong",
+        key=layout.key,
+        root=layout.root,
+        path=path,
+    )
 
 
 def ensure_group(level: Path, attributes: Mapping[str, Any], tmp: Path) -> None:

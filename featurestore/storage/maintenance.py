@@ -31,7 +31,7 @@ MAX_BYTES = 1 << 30  # of one segment
 MAX_SEGMENTS = 256  # above this extract compacts at its end
 CODECS = {"none": None, "zstd": "zstd"}
 _BLOCK_ROWS, _BLOCK_BYTES = 256, 64 << 20
-_UNTOUCHED = "nothing was replaced; run `fstore verify --full --repair` first"
+_UNTOUCHED = "nothing was replaced, repair it first"
 _DIGEST = np.dtype([("hi", ">u8"), ("lo", ">u8")])
 
 Kept = tuple[Segment, int, dict[str, Any]]  # segment, row, line

@@ -19,6 +19,7 @@ from affect_infer.run.hybrid import run
 from affect_infer.run.report import Report
 from affect_infer.settings.settings import Settings
 from featurestore import FeatureStore
+from featurestore.cli.hints import message_of
 from featurestore.demo import CLIPS
 from featurestore.errors import ConfigError, InputError, MissingFeatureError, WeightsNotFoundError
 
@@ -231,8 +232,9 @@ def test_missing_weights_are_asked_for_as_this_command_takes_them(guide: Guide) 
 
 
 def test_store_only_without_rows_says_how_to_make_them(guide: Guide) -> None:
-    with pytest.raises(MissingFeatureError, match=rf"nothing is stored under {FRAME}.*fstore extract {FRAME}"):
+    with pytest.raises(MissingFeatureError, match=rf"nothing is stored under {FRAME}.*store_only; run ") as no:
         quiet(guide(policies={"frame": "store_only"}))
+    assert f"run `fstore extract {FRAME} --dataset " in message_of(no.value)
 
 
 def test_store_only_with_a_miss_is_a_problem_of_that_sample(stored: Guide, full_store: Path, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_miss_in_a_worker_that_would_need_decode_workers_says_what_to_do(fast_
     with Extractor(samples, workers=1) as extractor:
         dataset = FeatureDataset(FeatureStore(fast_disk / "loader-decode", compute=extractor), key, ["a"])
         loader = torch_data.DataLoader(dataset, num_workers=1, collate_fn=dataset.collate)
-        with pytest.raises(MissingFeatureError, match=r"`fstore extract`.*num_workers=0"):
+        with pytest.raises(MissingFeatureError, match=r"`featurestore\.extract`.*num_workers=0"):
             list(loader)
         assert len(dataset[0])  # in this process it is made
         assert [batch.ids for batch in loader] == [["a"]]
