@@ -249,8 +249,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     path = write_clip(tmp_path / "a.mp4", 40)
     other = write_clip(tmp_path / "b.mp4", 40)
     index = index_video(path)
-    module = {"index": scan, "frames": video}[reader]
-    packets_of = container.packets_of
+    module, name = {"index": (scan, "told_packets"), "frames": (video, "packets_of")}[reader]
+    packets_of = getattr(container, name)
 
     def changing(*arguments: Any) -> Any:
         for number, packet in enumerate(packets_of(*arguments)):
@@ -261,7 +261,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
                     os.replace(other, path)
             yield packet
 
-    monkeypatch.setattr(module, "packets_of", changing)
+    monkeypatch.setattr(module, name, changing)
     with pytest.raises(MediaError, match="changed while it was being read") as caught:
         index_video(path) if reader == "index" else decode_frames(index, [3, 30])
     assert not caught.value.deterministic

@@ -80,6 +80,14 @@ def packets_of(path: Path, container: InputContainer, stream: Any, *others: Any)
 
     Raises MediaError if they are encrypted: a decoder would call them damaged.
     """
+    for packet, _ in told_packets(path, container, stream, *others):
+        yield packet
+
+
+def told_packets(
+    path: Path, container: InputContainer, stream: Any, *others: Any
+) -> Iterator[tuple[Packet[Any], bool]]:
+    """(packet, whether it has side data), otherwise as `packets_of`."""
     if "enc_key_id" in stream.metadata:
         raise encrypted(path)
     again = import_av().error.BlockingIOError
@@ -87,19 +95,16 @@ def packets_of(path: Path, container: InputContainer, stream: Any, *others: Any)
         try:
             for packet in container.demux(stream, *others):
                 if packet.size:
-                    if has_something_beside(packet) and packet.has_sidedata("encryption_info"):
+                    # What they are costs ten times as much to ask, of each packet.
+                    beside = next(packet.iter_sidedata(), None) is not None
+                    if beside and packet.has_sidedata("encryption_info"):
                         raise encrypted(path)
-                    yield packet
+                    yield packet, beside
             return
         except again:  # among bytes that are no packets, which some demuxers step over a piece at a time
             continue
         except IndexError:  # at the end, where PyAV does not know a stream that began in the middle
             return
-
-
-def has_something_beside(packet: Packet[Any]) -> bool:
-    """Whether a packet has side data; what they are costs ten times as much to ask, of each packet."""
-    return next(packet.iter_sidedata(), None) is not None
 
 
 def encrypted(path: Path) -> MediaError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from featurestore.media.marks import CLEAN, OPEN, WHOLE, Bitstream
@@ -93,6 +94,10 @@ class H264(Nals):
         self.in_order = self.order is not None
 
     def look(self, data: memoryview, position: int) -> int:
+        if self.to_go < 0 and (unit := self.alone(data)):
+            if self.watched:
+                self.watch(unit, False)
+            return 0
         seen, recovery = set(), None
         for unit in self.units(data):
             if not len(unit):
@@ -111,6 +116,16 @@ class H264(Nals):
                 return self.picture(kind, unit[0] >> 5 & 3, recovery, self.complete(seen), position)
         self.complete(seen)
         return 0
+
+    def alone(self, data: memoryview) -> bytes:
+        """The beginning of a picture that needs others, where nothing is before it in its packet; else nothing.
+
+        Nearly all packets are such, and going through their units would cost more than reading them from the file.
+        """
+        head = bytes(data[: self.width + _HEADER]) if self.counted else b""
+        if len(head) <= self.width or head[self.width] & 31 != 1:
+            return b""
+        return head[self.width :][: int.from_bytes(head[: self.width], "big")]
 
     def watch(self, unit: bytes, idr: bool) -> None:
         """See whether a picture is shown after the one before it in the file."""
@@ -223,6 +238,10 @@ class _Order:
 
     def of(self, unit: bytes, idr: bool) -> int:
         """The turn that a slice says, modulo 2 ** turn."""
+        start = unit[1:9]
+        left = 64 - _three_codes(start[:2]) - self.planes - self.number - self.turn
+        if left >= 0 and not idr and len(start) == 8 and b"\0\0\3" not in start:
+            return int.from_bytes(start, "big") >> left & (1 << self.turn) - 1
         bits = _Bits(unit[1:])
         for _ in range(3):  # first macroblock, type, set of parameters
             bits.number()
@@ -230,6 +249,15 @@ class _Order:
         if idr:
             bits.number()
         return bits.take(self.turn)
+
+
+@lru_cache(1 << 8)
+def _three_codes(start: bytes) -> int:
+    """How many bits three Exp-Golomb codes take, of which the first bytes are given; 64 if they are longer."""
+    bits = _Bits(start)
+    for _ in range(3):
+        bits.number()
+    return 8 * len(start) - bits.left if bits.left >= 0 else 64
 
 
 _WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # profiles
