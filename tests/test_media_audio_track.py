@@ -18,7 +18,7 @@ from audio_factories import KINDS, Samples, id3, pitch, retimed, tone, write_sou
 from media_factories import write_clip
 
 from featurestore.errors import MediaError
-from featurestore.media import read_audio
+from featurestore.media import extent, read_audio
 from featurestore.media.container import named
 from featurestore.media.resampling import Mono
 
@@ -143,7 +143,7 @@ def test_a_webm_that_was_written_into_a_pipe_is_read_to_its_end(tmp_path: Path) 
 # -- parts that follow each other ----------------------------------------------------------------------
 
 JOINED = """cbr.mp3 vbr.mp3 bare.mp3 adts.aac opus.ogg vorbis.ogg flac.ogg pcm.wav pcm.aiff pcm.au pcm.caf aac.m4a
-aac.mkv opus.webm aac.ts mp2.mpg a.ac3 mp3.avi aac.flv wma.wma"""
+aac.mkv opus.webm aac.ts mp2.mpg a.ac3 mp3.avi aac.flv wma.wma a.tta"""
 
 
 @pytest.mark.parametrize("name", JOINED.split())
@@ -154,7 +154,7 @@ def test_sounds_joined_end_to_end_are_one_sound(name: str, tmp_path: Path) -> No
     (tmp_path / name).write_bytes(first.read_bytes() + second.read_bytes())
     samples = heard(tmp_path / name)
     two_tones(samples, 4, 0.2 if name == "mp3.avi" else 0.1)
-    if name in ("cbr.mp3", "vbr.mp3", "opus.ogg", "flac.ogg", "pcm.wav", "pcm.aiff", "pcm.au", "pcm.caf"):
+    if name in ("cbr.mp3", "vbr.mp3", "opus.ogg", "flac.ogg", "pcm.wav", "pcm.aiff", "pcm.au", "pcm.caf", "a.tta"):
         right = np.concatenate([heard(first), heard(second)])
         assert len(samples) == len(right) == 64_000
         apart = np.abs(np.arange(64_000) - 32_000) > 200  # where resampling has one of them beside the other
@@ -187,6 +187,41 @@ def test_tags_before_between_and_after_are_left_out(tmp_path: Path) -> None:
     two_tones(audio.samples, 4.05, 0.001)
     (tmp_path / "tags.aac").write_bytes(id3(5_000) + aac.read_bytes() + id3(9_000) + aac.read_bytes() + old)
     assert len(heard(tmp_path / "tags.aac")) == pytest.approx(2 * len(heard(aac)), abs=1)
+
+
+def test_tags_before_between_and_behind_lossless_sounds_are_left_out(tmp_path: Path) -> None:
+    data = write_sound(tmp_path / "a.tta", tone(2, 440, 16_000)).read_bytes()
+    old = b"TAG" + bytes(125)
+    (tmp_path / "tags.tta").write_bytes(id3(5_000) + data + old + id3(9_000) + data + old)
+    assert np.array_equal(heard(tmp_path / "tags.tta"), np.tile(heard(tmp_path / "a.tta"), 2))
+
+
+def test_the_second_of_two_joined_files_may_be_cut_off(tmp_path: Path) -> None:
+    data = write_sound(tmp_path / "a.tta", tone(3, 440, 16_000)).read_bytes()
+    for there in (len(data) * 2 // 3, 40, 20):
+        (tmp_path / "two.tta").write_bytes(data + data[:there])
+        refused(tmp_path / "two.tta", "cut off|damaged|can be decoded")
+
+
+def test_a_reader_that_ends_with_the_first_sound_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_sound(tmp_path / "a.tta", tone(2, 440, 16_000)).read_bytes()
+    (tmp_path / "two.tta").write_bytes(data * 2)
+    assert len(heard(tmp_path / "two.tta")) == 64_000
+    monkeypatch.setattr(extent, "_true_audio", lambda file, size: size)
+    assert len(heard(tmp_path / "two.tta")) == 32_000
+
+
+def test_raw_aac_with_checksums_is_that_without(tmp_path: Path) -> None:
+    """They are left out and not looked at, so any numbers do here."""
+    plain = write_sound(tmp_path / "adts.aac", tone(2, 440, 44_100, 2))
+    data, protected = plain.read_bytes(), bytearray()
+    while data:
+        size = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
+        head = int.from_bytes(data[:7], "big") + (2 << 13) & ~(1 << 40)
+        protected += head.to_bytes(7, "big") + b"\xab\xcd" + data[7:size]
+        data = data[size:]
+    (tmp_path / "protected.aac").write_bytes(protected)
+    assert np.array_equal(heard(tmp_path / "protected.aac"), heard(plain))
 
 
 def test_chains_of_other_codecs_and_rates(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from featurestore.errors import MediaError
 from featurestore.media.container import opened_audio
-from featurestore.media.frames import frame_parts
+from featurestore.media.frames import frame_parts, tag_bytes
 from featurestore.media.lengths import vint
 from featurestore.media.ogg import ogg_parts
 from featurestore.media.parts import Part, cut_off
@@ -105,6 +107,8 @@ def _extent(path: Path, file: Span, size: int) -> tuple[int, bool]:
         return _matroska(path, file, size)
     if head[4:8] in _BOXES:
         return _boxes(path, file, size)
+    if head[:4] == b"TTA1" or head[:3] == b"ID3":
+        return _true_audio(file, size), False  # its length is in the header that FFmpeg reads
     if head[:3] == b"FLV":
         return _flash(path, file, size)
     if head[:4] == b".snd" and len(head) >= 12:
@@ -220,3 +224,26 @@ def _flash(path: Path, file: Span, size: int) -> tuple[int, bool]:
     (length,) = struct.unpack(">d", head[at : at + 8])
     stated = _check(path, int(length) if 0 < length < 1e18 else 0, size, "bytes")
     return _appended(file, int(length), size, b"FLV") if stated else size, stated
+
+
+def _true_audio(file: Span, size: int) -> int:
+    """Where another TTA begins, behind one, whose table has the lengths of its frames, and behind tags; or the end."""
+    at = _after_tags(file, 0)
+    file.seek(at)
+    head = file.read(22)
+    if head[:4] != b"TTA1" or len(head) < 22:
+        return size
+    rate, samples = struct.unpack("<II", head[10:18])
+    frames = -(-samples // max(256 * rate // 245, 1))
+    table = at + len(head)
+    if table + 4 * frames + 4 > size:
+        return size
+    lengths = np.frombuffer(file.read(4 * frames), "<u4")
+    end = _after_tags(file, table + 4 * frames + 4 + int(lengths.sum(dtype=np.int64)))
+    return _appended(file, end, size, b"TTA1")
+
+
+def _after_tags(file: Span, at: int) -> int:
+    while tag := tag_bytes(file, at):
+        at += tag
+    return at

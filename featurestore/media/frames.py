@@ -11,7 +11,7 @@ from pathlib import Path
 
 from featurestore.errors import MediaError
 from featurestore.media.parts import Part
-from featurestore.media.source import Reading
+from featurestore.media.source import Reading, Span
 
 _SEARCHED = 1 << 16  # bytes in which a first frame is looked for
 _LONGEST = 1 << 13  # bytes of a frame
@@ -58,7 +58,7 @@ def frame_parts(path: Path, file: Reading, size: int) -> list[Part]:
     Raises MediaError if something else than frames and tags is in its middle.
     """
     at = 0
-    while tag := _tag(file, at):
+    while tag := tag_bytes(file, at):
         at += tag
     for length in (mpeg_bytes, adts_bytes):
         first = _first(file, at, size, length)
@@ -87,7 +87,7 @@ def _walked(path: Path, file: Reading, size: int, at: int, length: Callable[[byt
             continue
         if start < at:
             parts[-1].spans.append((start, at))
-        if tag := _tag(file, at):
+        if tag := tag_bytes(file, at):
             start = at = at + tag
             continue
         following = _first(file, at + 1, size, length)
@@ -108,13 +108,13 @@ def _first(file: Reading, at: int, size: int, length: Callable[[bytes], int]) ->
     while found >= 0:
         step = length(data[found : found + 6])
         after = at + found + step
-        if step and (after == size or length(_peek(file, after, 6)) or (after < size and _tag(file, after))):
+        if step and (after == size or length(_peek(file, after, 6)) or (after < size and tag_bytes(file, after))):
             return at + found
         found = data.find(b"\xff", found + 1)
     return None
 
 
-def _tag(file: Reading, at: int) -> int:
+def tag_bytes(file: Reading | Span, at: int) -> int:
     """Length of a tag that begins there; 0 if none does."""
     head = _peek(file, at, 32)
     if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 128:
@@ -142,6 +142,6 @@ def stated_frames(frame: bytes) -> int:
     return 0
 
 
-def _peek(file: Reading, at: int, count: int) -> bytes:
+def _peek(file: Reading | Span, at: int, count: int) -> bytes:
     file.seek(at)
     return file.read(count)
