@@ -32,8 +32,7 @@ from harness import options, save, scratch, spread, table
 from numpy.typing import NDArray
 from rivals import recoded, rivals
 
-from featurestore.media import DecodePool, decode_frames, index_video
-from featurestore.media import pool as pool_module
+from featurestore.media import DecodePool, decode_frames, index_video, worker
 from featurestore.media.decoder import EACH
 from featurestore.media.scaling import Scale
 from featurestore.media.source import file_source
@@ -199,11 +198,11 @@ def receive(name: str) -> NDArray[np.uint8]:
 
 def hand_over(rounds: int) -> list[dict[str, Any]]:
     """Wall milliseconds from the call to the array in the program, of eight pictures that cost nothing to make."""
-    wide = pool_module.PIPE_BYTES
-    pool_module.PIPE_BYTES = 1 << 16  # what a pipe has by default
+    wide = worker.PIPE_BYTES
+    worker.PIPE_BYTES = 1 << 16  # what a pipe has by default
     with DecodePool(1) as narrow_pool:
         narrow_pool.submit(pictures).result()
-        pool_module.PIPE_BYTES = wide
+        worker.PIPE_BYTES = wide
         with DecodePool(1) as wide_pool:
             rivals: dict[str, Callable[[], Any]] = {
                 "nothing": lambda: wide_pool.submit(int).result(),

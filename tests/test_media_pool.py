@@ -21,11 +21,21 @@ from typing import Any
 import numpy as np
 import pytest
 from media_factories import number_of, picture, write_clip
-from media_jobs import call_plainly, die_by, environment, fill_memory, loaded, raise_unsendable, read_nowhere, sleep
+from media_jobs import (
+    call_plainly,
+    die_by,
+    environment,
+    fill_memory,
+    fill_without_looking,
+    loaded,
+    raise_unsendable,
+    read_nowhere,
+    sleep,
+)
 from pebble.pool.process import PoolManager
 
 from featurestore.errors import MediaError, MediaTimeoutError, WorkerPoolError
-from featurestore.media import DecodePool, decode_frames, index_video
+from featurestore.media import DecodePool, decode_frames, index_video, worker
 from featurestore.media import pool as pool_module
 from featurestore.media.expiry import PunctualManager
 
@@ -93,18 +103,14 @@ def test_a_hang_is_one_failed_job(tmp_path: Path) -> None:
         assert after.result(timeout=30)
 
 
-@pytest.mark.parametrize(
-    ("number", "deterministic"), [(signal.SIGSEGV, True), (signal.SIGABRT, True), (signal.SIGKILL, False)]
-)
-def test_a_crash_is_one_failed_job(
-    number: signal.Signals, deterministic: bool, pool: DecodePool, tmp_path: Path
-) -> None:
-    """What a decoder does to itself it does again; who is killed may live the next time."""
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_a_crash_is_one_failed_job(number: signal.Signals, pool: DecodePool, tmp_path: Path) -> None:
     error = failure_of(pool, die_by, tmp_path / "bad.mp4", number)
     assert isinstance(error, MediaError)
     assert str(tmp_path / "bad.mp4") in str(error)
-    assert number.name in str(error)
-    assert error.deterministic is deterministic
+    assert f"ended by signal {number.name}, which is not recorded" in str(error)
+    assert "--decode-memory" in str(error)
+    assert not error.deterministic
     assert pool.submit(os.getpid).result(timeout=30)
 
 
@@ -112,6 +118,17 @@ def test_a_native_crash_is_one_failed_job(pool: DecodePool, tmp_path: Path) -> N
     error = failure_of(pool, read_nowhere, tmp_path / "bad.mp4")
     assert isinstance(error, MediaError)
     assert "SIGSEGV" in str(error)
+
+
+def test_a_decoder_that_crashes_for_want_of_memory_says_nothing_about_its_file(tmp_path: Path) -> None:
+    """It wrote to what it had asked for, and did not look whether it got it."""
+    with DecodePool(1, memory_bytes=1 << 30) as pool:
+        error = failure_of(pool, fill_without_looking, tmp_path / "big.mp4", 2 << 30)
+        assert isinstance(error, MediaError)
+        assert "signal SIGSEGV" in str(error)
+        assert not error.deterministic
+    with DecodePool(1, memory_bytes=4 << 30) as pool:  # the same file
+        assert pool.submit(fill_without_looking, tmp_path / "big.mp4", 2 << 30).result() is None
 
 
 @pytest.fixture
@@ -173,7 +190,7 @@ def test_an_exception_that_cannot_be_sent_is_described(pool: DecodePool, tmp_pat
 def test_sent_as_it_is_such_an_exception_ends_the_pool(
     pool: DecodePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_module, "_run", call_plainly)
+    monkeypatch.setattr(pool_module, "run", call_plainly)
     assert isinstance(failure_of(pool, raise_unsendable, tmp_path / "a.mp4"), WorkerPoolError)
 
 
@@ -321,8 +338,8 @@ def test_a_function_of_the_main_script_is_refused_at_once(tmp_path: Path) -> Non
 def test_with_the_main_script_left_in_place_it_would_run_again(tmp_path: Path) -> None:
     code = """
 from contextlib import nullcontext
-from featurestore.media import pool as module
-module._no_main = nullcontext
+from featurestore.media import worker
+worker.no_main = nullcontext
 print(pool.submit(loaded).exception())
 """
     program = start(tmp_path, code)
@@ -413,7 +430,7 @@ def test_a_fork_while_a_worker_starts_keeps_the_main_script_and_may_start_worker
     main, inside, leave = sys.modules["__main__"], threading.Event(), threading.Event()
 
     def start() -> None:
-        with pool_module._no_main():
+        with worker.no_main():
             inside.set()
             leave.wait(0.2)
 
@@ -424,7 +441,7 @@ def test_a_fork_while_a_worker_starts_keeps_the_main_script_and_may_start_worker
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is the point
         child = os.fork()
     if child == 0:
-        free = pool_module._swap.acquire(timeout=5)
+        free = worker._swap.acquire(timeout=5)
         os._exit(0 if free and sys.modules["__main__"] is main else 1)
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -6,41 +6,29 @@ not forked: they inherit no locks and no GPU.  They stay warm between jobs.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pickle
 import signal
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from multiprocessing import current_process, resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing import current_process
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import FeatureStoreError, MediaError, MediaTimeoutError, MissingPackageError, WorkerPoolError
+from featurestore.media.worker import WorkerContext, begin, deaf, missing, run
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
 TIMEOUT_S = 300.0
 MEMORY_BYTES = 4 << 30
-PIPE_BYTES = 1 << 20  # as much as a user may have without asking
-
-SEMAPHORES = "/dev/shm"  # where the C library keeps those that processes share
 WATCH_S = 1.0
 STALL_S = 130.0  # beyond a job's time: a worker that was killed while it held a pipe keeps it for 60 s, twice
-
-# A decoder that crashes does so again.  Other endings say nothing about the file: the kernel kills what
-# takes the last memory, and pebble lets a worker go whose pipe is broken.
-_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
 class DecodePool:
@@ -85,7 +73,7 @@ class DecodePool:
                 f"{function.__name__} is of the main script, which workers do not run: move it to a module"
             )
         pool = self._running()
-        job = pool.schedule(_run, args=(function, *arguments), timeout=self.timeout_s)
+        job = pool.schedule(run, args=(function, *arguments), timeout=self.timeout_s)
         answer = _Answer(self, job, arguments)
         if not self._pending:
             self._moved_at = time.monotonic()
@@ -117,14 +105,14 @@ class DecodePool:
                 from featurestore.media.expiry import PunctualManager
             except ImportError as error:
                 raise MissingPackageError("decoding needs pebble: pip install 'featurestore[encoders]'") from error
-            with _deaf():  # with its first lock Python's tracker of them is started, which must live as long as we do
-                context = _Context()
-                pool = ProcessPool(self.workers, initializer=_begin, initargs=(self.memory_bytes,), context=context)
+            with deaf():  # with its first lock Python's tracker of them is started, which must live as long as we do
+                context = WorkerContext()
+                pool = ProcessPool(self.workers, initializer=begin, initargs=(self.memory_bytes,), context=context)
                 pool._pool_manager = PunctualManager(pool._context, context)
             try:
                 _ = pool.active  # starts it
             except (OSError, BrokenProcessPool) as error:
-                raise WorkerPoolError(f"decode workers cannot be started: {_missing(error)}") from error
+                raise WorkerPoolError(f"decode workers cannot be started: {missing(error)}") from error
             self._pool = pool
             self._pid = os.getpid()
             # Neither may keep this object alive: one that is dropped without `close` ends its workers, too.
@@ -161,8 +149,15 @@ class DecodePool:
             failed.deterministic = False
             return failed
         if isinstance(error, ProcessExpired):
-            failed = MediaError(f"{name}: the worker that decoded it ended by {_ending(error.exitcode)}", path)
-            failed.deterministic = -error.exitcode in _CRASHES
+            failed = MediaError(
+                f"{name}: the worker that decoded it ended by {_ending(error.exitcode)}, which is not recorded: so "
+                "may a decoder end that gets no memory; run again, with more by --decode-memory (Python: memory_bytes), "
+                "and if it ends so again look at the file, e.g. with ffprobe",
+                path,
+            )
+            # The kernel kills what takes the last memory, pebble lets a worker go whose pipe is broken, and a crash may
+            # be of the file or of a decoder that did not look whether it got the memory that it asked for.
+            failed.deterministic = False
             return failed
         if isinstance(error, BrokenProcessPool):
             return WorkerPoolError(f"decode workers cannot be kept alive: {error}")
@@ -213,30 +208,6 @@ class _Answer(Future[Any]):
         return owner if self.set_running_or_notify_cancel() else None
 
 
-def _begin(memory_bytes: int) -> None:
-    """First thing in a worker: one thread, bounded memory, and the imports that every job needs."""
-    import resource  # only exists where workers run
-
-    os.environ["OMP_NUM_THREADS"] = "1"  # before numpy is imported
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    with suppress(ImportError):  # the job that needs it says so
-        import av  # noqa: F401 - here, so that the first job is not slower than the others
-
-
-def _run(function: Callable[..., Any], *arguments: Any) -> Any:
-    """In a worker: call, and describe an exception that could not be sent, which would end the whole pool."""
-    try:
-        return function(*arguments)
-    except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301 - made in the line before
-        except Exception:  # noqa: BLE001 - the author of an exception class may have overlooked anything
-            raise RuntimeError(f"{type(error).__name__}: {error}") from None
-        raise
-
-
 def _watch(of: weakref.ref[DecodePool], pool: ProcessPool) -> None:
     while (alive := of()) is not None and alive._pool is pool:
         alive._give_up_if_stalled(pool)
@@ -270,77 +241,3 @@ def _ending(exitcode: int) -> str:
         return f"signal {signal.Signals(-exitcode).name}"
     except ValueError:
         return f"exit code {exitcode}"
-
-
-def _missing(error: BaseException) -> str:
-    """What a machine lacks that workers cannot do without, in words; else the system's own."""
-    error = error.__cause__ or error
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return "the working folder of this process is not there any more: `cd` to one that is, and run it again"
-    if not os.access(SEMAPHORES, os.W_OK | os.X_OK):
-        what = "cannot be written" if os.path.isdir(SEMAPHORES) else "is not there"
-        return f"{SEMAPHORES} {what}, and locks between processes are made in it: mount a tmpfs there"
-    return str(error) or type(error).__name__
-
-
-class _Worker(SpawnProcess):
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        with _no_main(), _deaf():
-            return SpawnProcess._Popen(process_obj)
-
-    def terminate(self) -> None:
-        """Workers have nothing to put in order, and do not hear SIGTERM."""
-        self.kill()
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """A process that is started meanwhile never hears the signals that end a job.
-
-    `scancel`, a terminal that is closed and Ctrl-C send them to every process of the job at once.  The one that
-    started the workers decides what is still stored, and takes the workers with it when it ends.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
-    try:
-        resource_tracker.ensure_running()  # it sees to the others itself, and unblocks them here
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _Context(SpawnContext):
-    Process = _Worker
-
-    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
-        """Pipes that hold most of a result: in pieces of 64 KiB both sides would wait for each other 20 times."""
-        reader, writer = super().Pipe(duplex)
-        with suppress(OSError):  # the user's share of pipe buffers is used up: slower, and as right
-            fcntl.fcntl(writer.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        return reader, writer
-
-
-_swap = threading.Lock()
-# A process forked while a thread is in here would be without its main script, and could never start a worker.
-os.register_at_fork(before=_swap.acquire, after_in_parent=_swap.release, after_in_child=_swap.release)
-
-
-@contextmanager
-def _no_main() -> Iterator[None]:
-    """While a worker starts there is no main script.
-
-    A spawned process runs the main script again, as a module.  A worker needs nothing of it: without a
-    guard `if __name__ == "__main__"` it would start workers of its own, and with `import torch` at its
-    top every worker would load torch.
-    """
-    with _swap:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
