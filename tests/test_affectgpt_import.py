@@ -20,8 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from featurestore import affectgpt
-from featurestore.affectgpt.findings import REFUSED, Findings
-from featurestore.affectgpt.importing import import_tree, imported_recipe
+from featurestore.affectgpt.importing import REFUSED, import_tree, imported_recipe
 from featurestore.affectgpt.npy import npy_header, read_npy
 from featurestore.affectgpt.tree import scan_tree
 from featurestore.cli import fstore
@@ -29,6 +28,7 @@ from featurestore.compute.extractor import Extractor
 from featurestore.datasets import dataset_names
 from featurestore.errors import LegacyTreeError, MissingFeatureError
 from featurestore.key import FeatureKey
+from featurestore.quality.findings import Findings
 from featurestore.sample import read_manifest
 from featurestore.store import FeatureStore
 
@@ -118,7 +118,7 @@ def test_a_dataset_folder_or_a_feature_folder_is_a_tree_too(small: Path) -> None
     for path in (small, small / "mer2023", small / "mer2023" / FRAME):
         assert [str(f.key) for f in scan_tree(path, Findings()).folders] == [TEMPLATES[FRAME]]
     (small / "mer2023").rename(small / "mine")
-    said = r"'mine' is none of the datasets .* by one of your own: fstore import \S.*/mine'? --dataset NAME$"
+    said = r"'mine' is none of the known datasets: say .* own; `import_tree\('\S.*/mine', store, dataset='NAME'\)`$"
     with pytest.raises(LegacyTreeError, match=said):
         scan_tree(small / "mine", Findings())
     assert [str(f.key) for f in scan_tree(small / "mine", Findings(), "my_own").folders] == [
@@ -133,9 +133,9 @@ def test_what_is_not_recognised_is_named(small: Path) -> None:
     for name in ("loose.npy", "mer2023/flat.npy", "mer2023/README.txt"):
         (small / name).touch()
     report = import_tree(small, None)
-    found = {(f.kind, f.folder): (f.message, f.ids) for f in report.findings}
+    found = {(f.kind, f.where): (f.message, f.ids) for f in report.findings}
     for kind, folder, text, ids in (
-        ("unknown_dataset", "mer2032", "none of the datasets that `fstore datasets` lists", []),
+        ("unknown_dataset", "mer2032", "none of the known datasets", []),
         ("unknown_folder", "mer2023/frame_CLIP_VIT_LARGE_middle_8frms", "CLIP_VIT_LARGE with an unknown sampling", []),
         ("unknown_folder", "mer2023/frame_my encoder_8frms", "encoder 'my encoder' must be", []),
         ("unknown_folder", "mer2023/frame_X_0frms", "n_frames 0 is neither", []),
@@ -163,11 +163,11 @@ def test_a_dataset_of_ones_own_is_met_with_the_command_that_imports_it(small: Pa
     report = json.loads(run("import", small, *store, "--json").stdout)
     said = {finding["folder"]: finding["message"] for finding in report["findings"]}
     assert {finding["kind"] for finding in report["findings"]} == {"unknown_dataset"}
-    assert said["my_clips"].endswith(f"if it is your own: fstore import {tree} --dataset my_clips {given}")
-    assert said["mer2032"].endswith(f"; if mer2023 is meant: fstore import {other} --dataset mer2023 {given}")
-    assert said["my own"].endswith(f"say what it is called: fstore import '{small}/my own' --dataset NAME {given}")
+    assert said["my_clips"].endswith(f"; if it is your own: `fstore import {tree} {given} --dataset my_clips`")
+    assert said["mer2032"].endswith(f"; if mer2023 is meant: `fstore import {other} {given} --dataset mer2023`")
+    assert said["my own"].endswith(f"say what it is called; `fstore import '{small}/my own' {given} --dataset NAME`")
     for message in said.values():
-        words = shlex.split(message.rpartition("fstore ")[2].replace("NAME", "my_own"))
+        words = shlex.split(message.rpartition("`fstore ")[2].rstrip("`").replace("NAME", "my_own"))
         result = run(*words)
         assert result.exit_code == 0, result.output
     keys = [str(key) for key in FeatureStore(tmp_path / "store").keys()]
@@ -181,15 +181,15 @@ def test_files_of_mer_factory_are_known_by_name(small: Path, name: str) -> None:
     (small / "mer2023" / FRAME / name).touch()
     (finding,) = import_tree(small, None).findings
     assert (finding.kind, finding.ids) == ("stray", [name])
-    assert "fstore extract --mer-factory DIR" in finding.message
+    assert "give MER-Factory's output to extract as its mer_factory" in finding.message
     assert ("CLIP features of descriptions as JSON" in finding.message) is ("clip_features" in name)
     for sample in range(3):
         (small / "output" / "mer2023" / f"s{sample}").mkdir(parents=True)
         (small / "output" / "mer2023" / f"s{sample}" / name).touch()
     for tree, folder in ((small / "output", "mer2023"), (small / "output" / "mer2023", ".")):
         (finding,) = import_tree(tree, None).findings
-        assert (finding.kind, finding.folder, finding.ids) == ("unknown_folder", folder, ["s0", "s1", "s2"])
-        assert "fstore extract --mer-factory DIR" in finding.message
+        assert (finding.kind, finding.where, finding.ids) == ("unknown_folder", folder, ["s0", "s1", "s2"])
+        assert "give MER-Factory's output to extract as its mer_factory" in finding.message
 
 
 def test_features_beside_the_media_of_a_dataset_are_found(small: Path, tmp_path: Path) -> None:
@@ -213,13 +213,13 @@ def test_a_level_called_features_is_nobodys_name(small: Path) -> None:
     (small / "mine").mkdir()
     shutil.move(small / "mer2023", small / "mine" / "features")
     (finding,) = import_tree(small, None).findings
-    assert (finding.kind, finding.folder) == ("unknown_dataset", "mine")
-    assert finding.message.endswith(f"if it is your own: fstore import {shlex.quote(str(small))} --dataset mine")
+    assert (finding.kind, finding.where) == ("unknown_dataset", "mine")
+    assert finding.message.endswith(f"if it is your own: `import_tree({str(small)!r}, store, dataset='mine')`")
     assert [str(f.key) for f in scan_tree(small, Findings(), "mine").folders] == [
         "mine/frame/CLIP_VIT_LARGE/emotion_peak/8"
     ]
     for path in (small / "mine", small / "mine" / "features"):
-        with pytest.raises(LegacyTreeError, match=r"'mine' is none of the datasets") as raised:
+        with pytest.raises(LegacyTreeError, match=r"'mine' is none of the known datasets") as raised:
             scan_tree(path, Findings())
         assert "--dataset features" not in str(raised.value)
 
@@ -261,7 +261,7 @@ def test_a_folder_that_cannot_be_listed_costs_only_itself(
 
     monkeypatch.setattr(os, "scandir", scandir)
     report = import_tree(small, FeatureStore(tmp_path / "store"))
-    assert sorted((f.kind, f.folder, f.message) for f in report.findings) == [
+    assert sorted((f.kind, f.where, f.message) for f in report.findings) == [
         ("unreadable", "mer2023/audio_HUBERT_LARGE_8clips", "the folder cannot be listed: Permission denied"),
         ("unreadable", "sims", "the folder cannot be listed: Permission denied"),
     ]
@@ -444,10 +444,10 @@ def test_a_dataset_may_be_called_like_a_feature_folder(small: Path) -> None:
     (small / "frame_X").mkdir()
     findings = Findings()
     assert [folder.key.dataset for folder in scan_tree(small, findings, "face_to_face").folders] == ["face_to_face"]
-    assert [(finding.kind, finding.folder) for finding in findings] == [("unknown_folder", "frame_X")]
+    assert [(finding.kind, finding.where) for finding in findings] == [("unknown_folder", "frame_X")]
     findings = Findings()
     scan_tree(small, findings)
-    assert [(f.kind, f.folder) for f in findings] == [
+    assert [(f.kind, f.where) for f in findings] == [
         ("unknown_dataset", "face_to_face"),
         ("unknown_folder", "frame_X"),
     ]
@@ -456,7 +456,7 @@ def test_a_dataset_may_be_called_like_a_feature_folder(small: Path) -> None:
 def test_a_feature_folder_of_nobody_does_not_keep_the_datasets_beside_it_back(small: Path, tmp_path: Path) -> None:
     shutil.copytree(small / "mer2023" / FRAME, small / FRAME)
     report = import_tree(small, FeatureStore(tmp_path / "store"))
-    assert [(finding.kind, finding.folder) for finding in report.findings] == [("unknown_dataset", FRAME)]
+    assert [(finding.kind, finding.where) for finding in report.findings] == [("unknown_dataset", FRAME)]
     assert "say whose features these are" in report.findings[0].message
     assert [(folder.folder, folder.stored) for folder in report.folders] == [(f"mer2023/{FRAME}", 10)]
 
@@ -470,7 +470,7 @@ def test_one_dataset_of_a_tree_can_be_taken(small: Path) -> None:
         assert not findings
     findings = Findings()
     assert {folder.key.dataset for folder in scan_tree(small, findings).folders} == {"meld", "mer2023"}
-    assert [finding.folder for finding in findings] == ["meld2", "my_own"]
+    assert [finding.where for finding in findings] == ["meld2", "my_own"]
     with pytest.raises(LegacyTreeError, match="holds no feature folder"):
         scan_tree(small, Findings(), "sims")
 
@@ -594,7 +594,7 @@ def test_all_mistakes_in_one_tree_are_told_apart_and_the_tree_stays_as_it_is(sma
     assert state(small) == before
     found: dict[str, tuple[str, list[str]]] = {}
     for finding in report.findings:
-        name = finding.folder.partition("/")[0]
+        name = finding.where.partition("/")[0]
         if finding.kind != "count":  # ten files are no whole split
             kind, ids = found.get(name, (finding.kind, []))
             assert kind == finding.kind
@@ -641,7 +641,7 @@ def test_a_clean_tree_has_no_finding(tree: Path) -> None:
 def test_one_missing_and_one_too_many_are_counted(tree: Path) -> None:
     (tree / "sims" / FRAME / "video_0000_0001.npy").unlink()
     report = import_tree(tree, None, audit=True, only=(FRAME,))
-    assert [str(f) for f in report.findings if f.kind == "count"] == ["456 files; the split has 457 samples"]
+    assert [f.named for f in report.findings if f.kind == "count"] == ["456 files; the split has 457 samples"]
 
 
 def test_an_object_array_is_refused_and_not_executed(small: Path, tmp_path: Path) -> None:
@@ -654,7 +654,7 @@ def test_an_object_array_is_refused_and_not_executed(small: Path, tmp_path: Path
     file = small / "mer2023" / FRAME / "sample_00000000.npy"
     np.save(file, np.array([Touch()], dtype=object), allow_pickle=True)
     report = import_tree(small, FeatureStore(tmp_path / "store"))
-    assert [str(finding) for finding in report.findings] == [
+    assert [finding.named for finding in report.findings] == [
         "holds Python objects (a pickle), which are never loaded (1: sample_00000000)"
     ]
     assert not canary.exists()
@@ -911,10 +911,10 @@ def test_a_large_directory_costs_as_much_time_a_file_and_little_memory(tmp_path:
     assert many_kb - few_kb < 200_000
 
 
-def test_a_miss_after_import_names_the_command(small: Path, tmp_path: Path) -> None:
+def test_a_miss_after_import_says_what_would_make_it(small: Path, tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "store")
     import_tree(small, store)
-    with pytest.raises(MissingFeatureError, match="fstore"):
+    with pytest.raises(MissingFeatureError, match="open it with one: "):
         store.get(TEMPLATES[FRAME], "sample_99999999")
 
 

@@ -494,8 +494,11 @@ def test_npy_folders_at_the_place_stop_with_the_line_that_imports_them(tmp_path:
         entry = read_guide(path).datasets["mer2023"]
         with pytest.raises(ConfigError, match=r"holds \.npy folders, not a store") as raised:
             _ = entry.store
-        assert run("config", "explain", path).exit_code == 2
-    command = shlex.split(str(raised.value).splitlines()[-1])
+        said = run("config", "explain", path)
+        assert said.exit_code == 2
+    assert raised.value.advice == f"`import_tree('{tmp_path}/pre/mer2023', FeatureStore('{tmp_path}/pre'))`"
+    command = shlex.split(said.stderr.rpartition("`fstore ")[2].rstrip("`\n"))
+    command.insert(0, "fstore")
     assert command == ["fstore", "import", f"{tmp_path}/pre/mer2023", "--store", f"{tmp_path}/pre"]
     assert run(*command[1:]).exit_code == 0
     assert entry.store == tmp_path / "pre"  # the same file, unchanged, now means the store

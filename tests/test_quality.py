@@ -518,7 +518,7 @@ def test_coverage_is_checked_in_both_directions(root: Path, samples: dict[str, S
     assert found.keys() == {"missing", "extra"}
     assert found["missing"].ids == ["new"]
     assert found["missing"].what == "1 of 12 samples are not stored"
-    assert f"fstore extract {KEY}" in found["missing"].advice
+    assert found["missing"].advice == f"`featurestore.extract(store, '{KEY}')` makes them"
     assert found["extra"].ids == [IDS[2]]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from featurestore.affectgpt.findings import Findings
 from featurestore.affectgpt.intake import Batch
 from featurestore.affectgpt.tree import FeatureFolder
+from featurestore.quality.findings import Findings
 from featurestore.quality.plausibility import Content
 
 
@@ -40,7 +40,7 @@ class ContentAudit:
         message = f"{rows} identical rows: the middle frame or one frame repeated, not {self.folder.key.sampling}"
         if frames is None:
             message = f"{rows} identical rows: the silent middle-frame fall-back, or a clip of one frame; cannot tell "
-            message += "without the media (--root DIR or --manifest FILE)"
+            message += "without the media"
         self._add("identical", message, id)
 
     def finish(self) -> None:

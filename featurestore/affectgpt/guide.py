@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,10 +92,12 @@ class GuideDataset:
                 return place
         for place in (given, above):
             if has_features(place):
-                command = shlex.join(["fstore", "import", str(place), "--store", str(above)])
                 raise ConfigError(
                     f"preextracted_root {given} holds .npy folders, not a store. Import them beside themselves; then "
-                    f"this file needs no change:\n  {command}"
+                    "this file needs no change",
+                    advice=f"`import_tree({str(place)!r}, FeatureStore({str(above)!r}))`",
+                    path=place,
+                    root=above,
                 )
         return above
 
@@ -223,7 +224,7 @@ def _named(file: _File, asked: Sequence[str], strangers: list[Setting]) -> dict[
             except UnknownDatasetError as error:
                 dataset = _own(name, file)
                 if name not in found:
-                    more = "; with --manifest FILE it is one of your own"
+                    more = "; with a manifest it is one of your own"
                     strangers.append(Setting(f"{section}.{name}", None, "unknown", f"{error}{more}"))
             twin = next((known for known, each in found.items() if each.name == dataset.name), None)
             if twin not in (None, name) and (section, twin) in {where[:2] for where in file.values}:

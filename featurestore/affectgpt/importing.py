@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.affectgpt.content import ContentAudit
-from featurestore.affectgpt.findings import REFUSED, Finding, Findings
 from featurestore.affectgpt.intake import Batch, Intake, open_folder, read_batches
 from featurestore.affectgpt.origins import imported_recipe, recipe_of
 from featurestore.affectgpt.tree import FeatureFolder, scan_tree
 from featurestore.errors import ExistsError, ManifestError
 from featurestore.provenance import legible
+from featurestore.quality.findings import Finding, Findings
 from featurestore.recipe import Recipe
 from featurestore.store import FeatureStore
 
 WRITERS = 2  # batches that are stored at a time
+# Kinds of findings whose rows are not imported; the rest is stored as it is and only reported.
+REFUSED = {"unknown_dataset", "unknown_folder", "two_folders", "bad_id", "unreadable", "shape", "dtype", "nonfinite"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ class ImportReport:
             "tree": self.tree,
             "origin": self.origin,
             "folders": [folder.as_json() for folder in self.folders],
-            "findings": [finding.as_json() for finding in self.findings],
+            "findings": [
+                {"kind": each.kind, "folder": each.where, "message": each.message, "ids": each.ids}
+                for each in self.findings
+            ],
         }
 
 
@@ -89,7 +94,6 @@ def import_tree(
     only: tuple[str, ...] = (),
     audit: bool = False,
     dry_run: bool = False,
-    more: tuple[str, ...] = (),
     known: Callable[[FeatureFolder], Known | None] = lambda folder: None,
     progress: Callable[[str, int, int], None] = lambda folder, done, total: None,
 ) -> ImportReport:
@@ -101,14 +105,13 @@ def import_tree(
              last two components of its path
     audit    look for everything that is suspicious too: counts, ids, zeros, repeated rows, duplicates
     dry_run  store nothing, and say what would become of each sample beside what is stored
-    more     words that lines to run next repeat, see `scan_tree`
     known    what is known about the samples of a folder's dataset
 
     Running it again stores nothing twice.  Raises LegacyTreeError where the tree cannot be recognised at all, and
     StoreError for the disk; everything else that is wrong is in the report, and all the rest is stored.
     """
     findings = Findings()
-    tree = scan_tree(root, findings, dataset, only, more)
+    tree = scan_tree(root, findings, dataset, only)
     tree.origin = legible(origin or tree.origin)
     report = ImportReport(str(root), tree.origin)
     with _Writer(store, findings, dry_run) as writer:
@@ -208,7 +211,7 @@ class _Writer:
             id for id in there if store.get(folder.key, id, fingerprint=fingerprint).tobytes() != rows[id].tobytes()
         ]
         if changed:
-            message = "stored with other values under this origin, and left so: give another tree another --origin"
+            message = "stored with other values under this origin, and left so: give another tree another origin"
             self.findings.add("exists", folder.name, message, *changed)
         return there, changed
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.affectgpt.findings import Findings
 from featurestore.affectgpt.npy import MAX_BYTES, read_npy, read_rows
 from featurestore.affectgpt.strangers import shown, what_file
 from featurestore.affectgpt.tree import FeatureFolder
 from featurestore.errors import InvalidIdError, LegacyTreeError
 from featurestore.key import check_id
+from featurestore.quality.findings import Findings
 
 BATCH_BYTES = 32 << 20
 PEEKED = 64

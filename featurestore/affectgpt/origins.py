@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from featurestore.affectgpt.findings import Findings
 from featurestore.affectgpt.intake import Intake, read_batches
+from featurestore.quality.findings import Findings
 from featurestore.recipe import Recipe
 from featurestore.store import FeatureStore
 

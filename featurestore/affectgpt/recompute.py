@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.affectgpt.findings import Findings
 from featurestore.affectgpt.intake import open_folder
 from featurestore.affectgpt.npy import read_npy
 from featurestore.affectgpt.sources import Sources
@@ -19,6 +18,7 @@ from featurestore.errors import FeatureStoreError, LegacyTreeError
 from featurestore.features import Compute, Failure
 from featurestore.key import FeatureKey
 from featurestore.quality.compare import alike, distance
+from featurestore.quality.findings import Findings
 from featurestore.samplers import get_sampler
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from featurestore.datasets.declaration import nearest_name
-from featurestore.errors import InvalidKeyError
+from featurestore.errors import InvalidKeyError, LegacyTreeError
 from featurestore.key import check_part
 
 EXAMPLE = "mer2023/frame_CLIP_VIT_LARGE_emotion_peak_8frms"
 LOOKED_AT = 1000  # names in a folder, to see what kind it is
 
-_FROM_MER_FACTORY = "give MER-Factory's output to `fstore extract --mer-factory DIR`, which reads the descriptions"
+_FROM_MER_FACTORY = "give MER-Factory's output to extract as its mer_factory, which reads the descriptions"
 # Endings of files beside or instead of .npy.  Source: domain notes 2.1 and 10.
 _KINDS = {
     "_clip_features.json": (
@@ -40,29 +39,36 @@ def what_folder(path: Path) -> str:
     return f"no dataset's folder and no feature folder, such as {EXAMPLE}; not imported"
 
 
-def what_dataset(root: Path, path: Path, more: Sequence[str]) -> str:
-    """What to do about a folder of a tree `root` that holds features and whose name is no known dataset.
+def what_dataset(root: Path, path: Path) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """What is wrong with a folder of a tree `root` that holds features and whose name is no known dataset.
 
-    more  words that the line to run next repeats
+    Returns what it is, what a program does next, and the (tree, dataset) that may be meant.
     """
     name = path.name
     if not _is_part(name):
-        return f"{name!r} cannot be a dataset in a key: say what it is called: {_command(path, 'NAME', more)}"
-    own = f"none of the datasets that `fstore datasets` lists; if it is your own: {_command(root, name, more)}"
-    return own + _misspelt(path, name, more)
+        return (
+            f"{name!r} cannot be a dataset in a key: say what it is called",
+            _in_python(path),
+            ((shown(str(path)), "NAME"),),
+        )
+    near = nearest_name(name)
+    meant = ((shown(str(root)), name), *(((shown(str(path)), near),) if near else ()))
+    return f"none of the known datasets{_misspelt(name)}", f"if it is your own: {_in_python(root, name)}", meant
 
 
-def whose_features(root: Path, above: Path, more: Sequence[str]) -> str:
-    """The same where `root` has no level for the dataset, and `above` may have any name."""
-    return (
-        f"{above.name!r} is none of the datasets that `fstore datasets` lists; say whose features these are, by one of "
-        f"those names or by one of your own: {_command(root, 'NAME', more)}{_misspelt(root, above.name, more)}"
+def whose_features(path: Path, root: Path, above: Path) -> LegacyTreeError:
+    """The error of a folder in a tree `root` that has no level for the dataset, where `above` may have any name."""
+    return LegacyTreeError(
+        f"folder {shown(str(path))}: {above.name!r} is none of the known datasets{_misspelt(above.name)}: say whose "
+        "features these are, by one of their names or by one of your own",
+        advice=_in_python(root),
+        path=shown(str(root)),
     )
 
 
-def _misspelt(tree: Path, name: str, more: Sequence[str]) -> str:
+def _misspelt(name: str) -> str:
     near = nearest_name(name)
-    return f"; if {near} is meant: {_command(tree, near, more)}" if near else ""
+    return f" (did you mean {near}?)" if near else ""
 
 
 def loose_files(path: Path) -> Iterator[tuple[str, str]]:
@@ -84,8 +90,8 @@ def _names(path: Path) -> Iterator[str]:
         yield from (entry.name for entry in entries if not entry.is_dir())
 
 
-def _command(tree: Path, dataset: str, more: Sequence[str]) -> str:
-    return shlex.join(["fstore", "import", shown(str(tree)), "--dataset", dataset, *more])
+def _in_python(tree: Path, dataset: str = "NAME") -> str:
+    return f"`import_tree({shown(str(tree))!r}, store, dataset={dataset!r})`"
 
 
 def _is_part(name: str) -> bool:

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from featurestore.affectgpt.findings import Findings
 from featurestore.affectgpt.strangers import EXAMPLE, loose_files, shown, what_dataset, what_folder, whose_features
 from featurestore.datasets import Dataset, resolve_dataset
 from featurestore.errors import InvalidKeyError, LegacyNameError, LegacyTreeError, UnknownDatasetError
 from featurestore.key import FeatureKey, check_part
+
+if TYPE_CHECKING:  # its package imports numpy, and settings files are read without
+    from featurestore.quality.findings import Findings
 
 # Output width of the encoders that the old scripts knew, per row.  Source: domain notes 2.1.
 DIMS = {
@@ -59,7 +62,6 @@ class Tree:
 
     root: Path
     origin: str
-    more: tuple[str, ...] = ()
     folders: list[FeatureFolder] = field(default_factory=list)
 
 
@@ -68,7 +70,6 @@ def scan_tree(
     findings: Findings,
     dataset: str | None = None,
     only: tuple[str, ...] = (),
-    more: tuple[str, ...] = (),
 ) -> Tree:
     """Recognise every folder of a tree, of one dataset's folder in it, or of one feature folder.
 
@@ -79,7 +80,6 @@ def scan_tree(
              several datasets, the only one to take
     only     feature folders to take, as they are named in reports or by their last component; empty: all.  Nothing is
              said about others then
-    more     words that lines to run next repeat, such as ("--store", "DIR")
 
     Folders that are not recognised, and two folders that mean one key, are findings and are not taken.
     Raises LegacyTreeError where nothing can be recognised at all.
@@ -89,9 +89,9 @@ def scan_tree(
         raise LegacyTreeError(f"tree {root} is not a folder")
     if dataset is not None and _declared(dataset) is None:
         check_part("dataset name", dataset)
-    tree = Tree(root, shown("/".join(root.resolve().parts[-2:]).lstrip("/")), more)
+    tree = Tree(root, shown("/".join(root.resolve().parts[-2:]).lstrip("/")))
     here = Path(os.path.abspath(root))  # `.` has no name, and a link its own
-    scanned = Findings() if only else findings
+    scanned = type(findings)() if only else findings
     if _is_feature_folder(here.name):
         _take(tree, scanned, root, _owner(here.parent).name, dataset, here.name)
     else:
@@ -125,11 +125,13 @@ def _take_children(tree: Tree, findings: Findings, parent: str, dataset: str | N
         except OSError as error:
             findings.add("unreadable", shown(child.name), f"the folder cannot be listed: {error.strerror}")
         except LegacyTreeError as error:
-            nobodys.append((child.name, str(error)))
-    for name, message in nobodys:
+            nobodys.append((child.name, error))
+    for name, nobody in nobodys:
         if not tree.folders:
-            raise LegacyTreeError(message)
-        findings.add("unknown_dataset", name, message)
+            raise nobody
+        findings.add(
+            "unknown_dataset", name, nobody.problem, advice=nobody.advice, datasets=((str(nobody.path), "NAME"),)
+        )
 
 
 def _keep(tree: Tree, only: tuple[str, ...]) -> None:
@@ -197,7 +199,8 @@ def _take_dataset(tree: Tree, findings: Findings, path: Path, wanted: str | None
             return  # of another dataset than the one to take
     elif _declared(path.name) is None:
         if _has_folders(path) or _is_level(path / LEVEL):
-            findings.add("unknown_dataset", shown(path.name), what_dataset(tree.root, path, tree.more))
+            what, advice, meant = what_dataset(tree.root, path)
+            findings.add("unknown_dataset", shown(path.name), what, advice=advice, datasets=meant)
         else:
             findings.add("unknown_folder", ".", what_folder(path), shown(path.name))
         return
@@ -241,7 +244,7 @@ def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str 
         return
     if owner is None:
         above = _owner(Path(os.path.abspath(path)).parent)
-        raise LegacyTreeError(f"folder {shown(str(path))}: {whose_features(tree.root, above, tree.more)}")
+        raise whose_features(path, tree.root, above)
     tree.folders.append(FeatureFolder(path, key, declared, name))
 
 
@@ -253,7 +256,7 @@ def _one_folder_per_key(tree: Tree, findings: Findings) -> None:
             findings.add(
                 "two_folders",
                 names[0],
-                f"{' and '.join(names)} are all {key}, perhaps of two writers; "
-                f"take one with --folder {names[0]}, another with --folder and an --origin of its own",
+                f"{' and '.join(names)} are all {key}, perhaps of two writers; take one of them alone, and another "
+                "under an origin of its own",
             )
     tree.folders = [folder for folder in tree.folders if counts[folder.key] == 1]

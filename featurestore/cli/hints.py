@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -16,7 +16,8 @@ from featurestore import errors
 from featurestore.errors import FeatureStoreError
 
 # Options that say what one run is to do, and not where things are or how they are made.
-OF_ONE_RUN = {"ids_from", "as_json", "dry_run", "all_datasets", "config", "full", "repair", "recompute"}
+OF_ONE_RUN = {"ids_from", "as_json", "dry_run", "all_datasets", "config", "full", "repair", "recompute",
+              "failures", "overwrite", "only"}  # fmt: skip
 
 
 def again(command: str, key: object | None, *more: str, stored: Sequence[tuple[str, ...]] = ()) -> str:
@@ -27,28 +28,25 @@ def again(command: str, key: object | None, *more: str, stored: Sequence[tuple[s
     stored   options that follow from what is stored, e.g. [("--dtype", "float16")]; what was given counts instead
     Samples are asked for by `--manifest FILE` where none were given and COMMAND cannot do without.
     """
-    ctx = click.get_current_context()
-    group = ctx.find_root().command
-    assert isinstance(group, click.Group)
-    other = group.get_command(ctx, command)
-    assert other is not None
-    taken = {option.name for option in other.params} - OF_ONE_RUN
-    given = _given(ctx, taken)
+    given = [option for option in _given(command) if option[0] not in more]
     words = ["fstore", command, *([] if key is None else [str(key)])]
-    words += [*(word for option in given for word in option), *more]
+    words += [word for option in given for word in option]
     words += [word for option in stored if option[0] not in {name for name, *_ in given} for word in option]
     if command in ("extract", "retry") and not {"--manifest", "--dataset", "--all-datasets"} & set(words):
         words += ["--manifest", "FILE"]
-    return shlex.join(words)
+    return shlex.join([*words, *more])
 
 
-def options_given(ctx: click.Context, *names: str) -> tuple[str, ...]:
-    """The words of these options on the line that runs now, for a line to run next."""
-    return tuple(word for option in _given(ctx, names) for word in option)
-
-
-def _given(ctx: click.Context, taken: Collection[str | None]) -> list[tuple[str, ...]]:
-    """The options on the command line of these names, as they would be typed again."""
+def _given(command: str) -> list[tuple[str, ...]]:
+    """The options on the line that runs now which COMMAND of `fstore` takes too, as they would be typed again."""
+    current = click.get_current_context(silent=True)
+    group = current.find_root().command if current is not None else None
+    if current is None or not isinstance(group, click.Group) or group.name != "fstore":
+        return []
+    ctx: click.Context = current.find_root().obj  # that of the command, also once it has ended
+    other = group.get_command(ctx, command)
+    assert other is not None
+    taken = {option.name for option in other.params} - OF_ONE_RUN
     found: list[tuple[str, ...]] = []
     for option in ctx.command.params:
         name = option.name
@@ -85,38 +83,28 @@ def next_step(error: Exception) -> str:
     return ""
 
 
-def _line(command: str, error: FeatureStoreError, *words: str) -> str:
-    """`fstore COMMAND KEY ... --store DIR`, as far as the error knows them."""
-    key = [] if error.key is None else [str(error.key)]
-    store = [] if error.root is None else ["--store", str(error.root)]
-    return f"`{shlex.join(['fstore', command, *key, *words, *store])}`"
-
-
-def _samples_of(error: FeatureStoreError) -> tuple[str, ...]:
-    """Where extract finds the samples of a key: a known dataset needs no manifest."""
-    from featurestore.datasets import resolve_dataset
-
-    name = str(error.key).partition("/")[0]
-    try:
-        return ("--dataset", resolve_dataset(name).name, "--root", "DIR")
-    except errors.UnknownDatasetError:
-        return ("--manifest", "FILE")
+def _line(command: str, error: FeatureStoreError, *words: str, key: object = None) -> str:
+    """The line for what the error is about, in its store."""
+    store = [("--store", str(error.root))] if error.root is not None else []
+    return f"`{again(command, key or error.key, *words, stored=store)}`"
 
 
 def _missing(error: FeatureStoreError) -> str:
     if error.ids:
-        return f"run {_line('extract', error, *_samples_of(error))}"
-    return f"`{shlex.join(['fstore', 'ls', '--store', str(error.root)])}` lists what is"
+        return f"run {_line('extract', error)}"
+    return f"`{again('ls', None, stored=[('--store', str(error.root))])}` lists what is"
 
 
-def _settings_file(error: FeatureStoreError) -> str:
+def _settings(error: FeatureStoreError) -> str:
+    if error.root is not None:  # where the settings have a store, there are .npy folders
+        return _line("import", error, key=error.path)
     path = shlex.quote(str(error.path))
     return f"`affect-infer inspect --cfg-path {path}` and `affect-infer run --cfg-path {path}` read it"
 
 
 # The first of these that an error is counts.
 STEPS: dict[type[FeatureStoreError], Callable[[FeatureStoreError], str]] = {
-    errors.SampleError: lambda error: f"{_line('retry', error, *_samples_of(error))} tries again",
+    errors.SampleError: lambda error: f"{_line('retry', error)} tries again",
     errors.MissingFeatureError: _missing,
     errors.AmbiguousRecipeError: lambda error: f"say which as {error.key}@PREFIX, the first 6 or more of its digits",
     errors.UnknownRecipeError: lambda error: f"{_line('verify', error)} says what else is wrong",
@@ -129,7 +117,8 @@ STEPS: dict[type[FeatureStoreError], Callable[[FeatureStoreError], str]] = {
         "or give what holds them with --weights DIR, or --weights random:0 to try things out; stored features are read "
         "without weights where KEY@PREFIX names their recipe"
     ),
-    errors.ConfigError: _settings_file,
+    errors.LegacyTreeError: lambda error: _line("import", error, "--dataset", "NAME", key=error.path),
+    errors.ConfigError: _settings,
 }  # fmt: skip
 
 

@@ -29,7 +29,8 @@ class Ended(KeyboardInterrupt):
     signal = signal.SIGTERM
 
 
-def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+def _remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.find_root().obj = ctx  # of the command that runs in the end: its options are repeated in hints
     if value:
         ctx.meta[_DEBUG] = True  # shared by the contexts of a group and its command
 
@@ -37,7 +38,7 @@ def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None
 def debug_option() -> click.Option:
     """`--debug`, which may be taken by every command: users meet the error first and then append it to the line."""
     text = "Show the traceback of an error."
-    return click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember_debug, help=text)
+    return click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help=text)
 
 
 class Program(click.Group):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featurestore.cli.hints import message_of, options_given
+from featurestore.cli.findings import advise
+from featurestore.cli.hints import message_of
 from featurestore.cli.options import GivenPath, json_option, looks_like_key, read_key, store_option, stored_option
 from featurestore.cli.output import echo_json, echo_table
 from featurestore.cli.progress import Bar
@@ -15,6 +16,7 @@ from featurestore.cli.progress import Bar
 if TYPE_CHECKING:
     from featurestore.affectgpt.importing import ImportReport
     from featurestore.affectgpt.recompute import Match
+    from featurestore.quality.findings import Finding
 
 
 @click.command("import")
@@ -90,10 +92,10 @@ def import_(
             only=only,
             audit=audit,
             dry_run=dry_run,
-            more=options_given(ctx, "store", "origin", "root", "manifest", "audit"),
             known=sources.known,
             progress=bars,
         )
+    advise(report.findings)
     if not as_json:
         _print_report(report, dry_run)
     matches = []
@@ -179,7 +181,12 @@ def _print_report(report: ImportReport, dry_run: bool) -> None:
     if report.findings:
         if report.folders:
             click.echo("")
-        echo_table(["FINDING", "FOLDER", "WHAT"], [[f.kind, f.folder, str(f)] for f in report.findings])
+        echo_table(["FINDING", "FOLDER", "WHAT"], [_finding_row(finding) for finding in report.findings])
+
+
+def _finding_row(finding: Finding) -> list[str]:
+    to_do = f"; {finding.to_do}" if finding.to_do else ""
+    return [finding.kind, finding.where, f"{finding.named}{to_do}"]
 
 
 def _print_matches(matches: list[Match]) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from featurestore.cli.extractor_options import Making, making_options, stored_options
+from featurestore.cli.extractor_options import Making, making_options
+from featurestore.cli.findings import advise
 from featurestore.cli.hints import again
 from featurestore.cli.options import SamplesFrom, json_option, read_key, samples_options, stored_option
 from featurestore.cli.output import counted, echo_json
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # they import numpy
     from featurestore.compute.extractor import Extractor
     from featurestore.key import FeatureKey
     from featurestore.quality import Report
-    from featurestore.recipe import Recipe
     from featurestore.sample import Sample
 
 
@@ -93,19 +93,13 @@ def verify(
             compute=compute,
             repair=repair,
             progress=bar,
-            line=_line,
         )
+    advise(report.findings)
     if as_json:
         echo_json({"store": str(store), **report.as_json()})
     else:
         _show(report, store)
     ctx.exit(0 if report.clean else 1)
-
-
-def _line(command: str, key: FeatureKey, recipe: Recipe | None) -> str:
-    name, *more = command.split()
-    # Only extract has to be told under which settings: retry takes those of what is stored by itself.
-    return again(name, key, *more, stored=stored_options(key, recipe) if name == "extract" else ())
 
 
 def _sources(

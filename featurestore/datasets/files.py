@@ -18,7 +18,7 @@ def dataset_root(dataset: Dataset, root: str | Path | None) -> Path:
     """
     if root is None:
         if dataset.declared_in is None:
-            raise ManifestError(f"dataset {dataset.name} needs --root DIR, the folder with its files")
+            raise ManifestError(f"dataset {dataset.name} needs its root, the folder with its files")
         return dataset.declared_in.parent
     root = Path(root)
     marks = [dataset.labels.file] if dataset.labels else []

@@ -1,5 +1,5 @@
 """What is wrong with a store, and what to do about it.  `check_store` does the work, and
-`fstore verify` prints what it finds; `verify` is the short form for Python."""
+the command line prints what it finds; `verify` is the short form for Python."""
 
 from __future__ import annotations
 

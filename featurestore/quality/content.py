@@ -7,19 +7,19 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from featurestore.key import FeatureKey
 from featurestore.quality.findings import Findings
 from featurestore.quality.plausibility import Content
 
-REMOVE = "look at its media; `fstore rm KEY -- ID` removes it, then extract makes it again"
+REMOVE = "look at its media; `store.delete(key, [id])` removes it, then extract makes it again"
 
 
 class ContentCheck:
     """Looks at every sample of one recipe; `finish` reports what concerns several of them."""
 
-    def __init__(self, modality: str, where: str, findings: Findings) -> None:
-        self.content = Content(modality)
-        self.where = where
-        self.findings = findings
+    def __init__(self, key: FeatureKey, where: str, findings: Findings) -> None:
+        self.content = Content(key.modality)
+        self.key, self.where, self.findings = key, where, findings
 
     def look(self, line: Mapping[str, Any], values: NDArray[Any]) -> None:
         """values: (n_frames, dim) of the sample that `line` is about."""
@@ -41,8 +41,8 @@ class ContentCheck:
         """Report samples with the same values."""
         for ids in self.content.shared():
             what = f"the same values as {ids[0]!r}"
-            advice = "does the source name one file under several ids? `fstore explain KEY ID` shows which was read"
+            advice = "does the source name one file under several ids? `store.explain(key, id)` shows which was read"
             self._add("duplicate", what, advice, *ids)
 
     def _add(self, kind: str, what: str, advice: str, *ids: str) -> None:
-        self.findings.add(kind, self.where, what, advice, *ids)
+        self.findings.add(kind, self.where, what, *ids, advice=advice, key=self.key)

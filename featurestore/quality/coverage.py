@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from featurestore.compute.counterparts import Counterparts, Verdict, own_verdict
+from featurestore.errors import FeatureStoreError
+from featurestore.key import FeatureKey
 from featurestore.quality.findings import Findings
 from featurestore.quality.integrity import Damage
 from featurestore.sample import Sample
@@ -29,7 +32,7 @@ class Unchecked:
             getattr(self, verdict).append(id)
 
 
-def check_media(damage: Damage, where: str, findings: Findings, line: Callable[[str], str]) -> Unchecked:
+def check_media(damage: Damage, where: str, findings: Findings) -> Unchecked:
     """Without a source: the files that were recorded, where they were, against what they are now."""
     stale, unchecked = [], Unchecked()
     for row in damage.lines():
@@ -37,7 +40,7 @@ def check_media(damage: Damage, where: str, findings: Findings, line: Callable[[
         unchecked.add(verdict, row["id"])
         if verdict == "changed":
             stale.append(row["id"])
-    _tell_stale(stale, where, findings, line)
+    _tell_stale(stale, where, damage.feature_set, findings)
     return unchecked
 
 
@@ -47,12 +50,9 @@ def check_coverage(
     where: str,
     damage: Damage,
     findings: Findings,
-    line: Callable[[str], str],
 ) -> Unchecked:
-    """Samples that are missing, failed, unknown to the source, or made from other bytes than the media have now.
-
-    line   a command -> the line that an advice names
-    """
+    """Samples that are missing, failed, unknown to the source, or made from other bytes than the media have now."""
+    key, facts = feature_set.key, facts_of(feature_set)
     stored = set()
     stale, unchecked = [], Unchecked()
     counterparts = Counterparts(samples, feature_set.key.modality)
@@ -70,27 +70,41 @@ def check_coverage(
     missing = [id for id in absent if id not in records]
     if missing:
         what = f"{len(missing)} of {len(samples)} samples are not stored"
-        findings.add("missing", where, what, f"run `{line('extract')}`", *missing)
+        findings.add("missing", where, what, *missing, advice=f"{in_python('extract', key)} makes them", **facts)
     failed: dict[str, list[str]] = {}
     for id in absent:
         if id in records:
             failed.setdefault(records[id].reason, []).append(id)
     for reason, ids in failed.items():
         what = f"{reason}: {records[ids[0]].message}"
-        advice = f"mend the cause, then `{line('retry')}`"
+        advice = f"mend the cause, then {in_python('extract', key, 'retry=True')}"
         if len(ids) > 1:
             what = f"{reason}: {len(ids)} samples cannot be made, e.g. {what.removeprefix(f'{reason}: ')}"
-            advice = f"`{line('ls --failures')}` says of each why; {advice}"
-        findings.add("failed", where, what, advice, *ids)
+            advice = f"`store.failures({str(key)!r})` says of each why; {advice}"
+        findings.add("failed", where, what, *ids, advice=advice, **facts)
     extra = sorted(stored - samples.keys())
     if extra:
-        advice = "the source may be of one split; else `fstore rm` removes them"
-        findings.add("extra", where, "stored, but not in the source", advice, *extra)
-    _tell_stale(stale, where, findings, line)
+        advice = "the source may be of one split; else `store.delete(key, ids)` removes them"
+        findings.add("extra", where, "stored, but not in the source", *extra, advice=advice, **facts)
+    _tell_stale(stale, where, feature_set, findings)
     return unchecked
 
 
-def _tell_stale(ids: Sequence[str], where: str, findings: Findings, line: Callable[[str], str]) -> None:
+def in_python(function: str, key: FeatureKey, *more: str) -> str:
+    """A call to make next."""
+    return f"`featurestore.{function}({', '.join(['store', repr(str(key)), *more])})`"
+
+
+def facts_of(feature_set: FeatureSet) -> dict[str, Any]:
+    """What a command line says by what a program is advised."""
+    try:
+        return {"key": feature_set.key, "recipe": feature_set.recipe}
+    except FeatureStoreError:
+        return {"key": feature_set.key}  # a finding of its own
+
+
+def _tell_stale(ids: Sequence[str], where: str, feature_set: FeatureSet, findings: Findings) -> None:
     if ids:
-        advice = f"`{line('extract')}` makes them again"
-        findings.add("stale", where, "made of other files than the media are now", advice, *ids)
+        advice = f"{in_python('extract', feature_set.key)} makes them again"
+        what = "made of other files than the media are now"
+        findings.add("stale", where, what, *ids, advice=advice, **facts_of(feature_set))

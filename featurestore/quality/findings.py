@@ -1,10 +1,13 @@
-"""Finding: one thing that is wrong with a store, where, and what to do about it."""
+"""Finding: one thing that is wrong with a store or a tree of `.npy` files, where, and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from featurestore.key import FeatureKey
+from featurestore.recipe import Recipe
 
 KINDS = {
     "stray": "a file or folder that no store makes",
@@ -34,25 +37,48 @@ SHOWN = 5
 
 @dataclass
 class Finding:
-    """Several samples with the same mistake in the same place are one finding."""
+    """Several samples, or files, with the same mistake in the same place are one finding."""
 
     kind: str
-    """one of `KINDS`"""
+    """a short stable word: of `KINDS`, or for trees of `.npy` files of docs/coming_from_npy.md"""
     where: str
-    """`KEY@PREFIX`, or a path in the store"""
+    """`KEY@PREFIX`, a path in the store, or a folder of a tree"""
     what: str
-    advice: str
+    advice: str = ""
+    """what a program does next; a command line says it by what follows"""
     ids: list[str] = field(default_factory=list)
-    """the samples it concerns, as far as they are known"""
+    """the samples or files it concerns, as far as they are known"""
     repaired: bool = False
+    outcome: str = ""
+    """what became of it where it was to be repaired"""
+    key: FeatureKey | None = None
+    recipe: Recipe | None = None
+    """that of the key, where it can be read"""
+    datasets: tuple[tuple[str, str], ...] = ()
+    """(tree, dataset) that may be meant, where nobody knows whose features a tree holds"""
+
+    @property
+    def named(self) -> str:
+        """What is wrong, with the first of the samples."""
+        shown = ", ".join(self.ids[:SHOWN]) + (", ..." if len(self.ids) > SHOWN else "")
+        return f"{self.what} ({len(self.ids)}: {shown})" if self.ids else self.what
+
+    @property
+    def to_do(self) -> str:
+        return self.outcome or self.advice
+
+    @property
+    def message(self) -> str:
+        """What is wrong and what to do, without the samples."""
+        return f"{self.what}; {self.to_do}" if self.to_do else self.what
 
     def as_json(self) -> dict[str, Any]:
-        return dict(vars(self))
+        names = ("kind", "where", "what", "ids", "repaired")
+        return {**{name: getattr(self, name) for name in names}, "advice": self.to_do}
 
     def __str__(self) -> str:
-        shown = ", ".join(self.ids[:SHOWN]) + (", ..." if len(self.ids) > SHOWN else "")
-        ids = f" ({len(self.ids)}: {shown})" if self.ids else ""
-        return f"{self.kind}: {self.where}: {self.what}{ids}; {'repaired: ' if self.repaired else ''}{self.advice}"
+        to_do = f"; {'repaired: ' if self.repaired else ''}{self.to_do}" if self.to_do else ""
+        return f"{self.kind}: {self.where}: {self.named}{to_do}"
 
 
 class Findings:
@@ -61,13 +87,17 @@ class Findings:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], tuple[Finding, set[str]]] = {}
 
-    def add(self, kind: str, where: object, what: str, advice: str, *ids: str) -> Finding:
-        assert kind in KINDS
+    def add(self, kind: str, where: object, what: str, *ids: str, advice: str = "", **facts: Any) -> Finding:
+        """The finding of this mistake, with these samples added.  facts: `key`, `recipe`, `datasets`."""
         key = (kind, str(where), what)
-        finding, known = self._found.setdefault(key, (Finding(kind, str(where), what, advice), set()))
+        finding, known = self._found.setdefault(key, (Finding(*key, advice, **facts), set()))
         finding.ids.extend(id for id in dict.fromkeys(ids) if id not in known)
         known.update(ids)
         return finding
+
+    def count(self, where: str, *kinds: str) -> int:
+        """How many samples have one of these kinds, in one place."""
+        return sum(len(finding.ids) for finding in self if finding.where == where and finding.kind in kinds)
 
     def __iter__(self) -> Iterator[Finding]:
         return (finding for finding, _ in self._found.values())

@@ -18,7 +18,7 @@ from featurestore.storage.reader import HEADER_BYTES, CorruptRowError, Reader, S
 from featurestore.storage.writer import REPLACES_FILE, SHARD_FILE, replaces_document
 from featurestore.untrusted_io.files import read_untrusted
 
-AGAIN = "verify --repair keeps the sound rows and moves the rest aside, then extract makes the missing samples again"
+AGAIN = "repair keeps the sound rows and moves the rest aside, then extract makes the missing samples again"
 Line = dict[str, Any]
 
 
@@ -47,7 +47,7 @@ class Damage:
             try:
                 self.feature_set.failures.read(path)
             except (OSError, ValueError) as error:
-                advice = "it counts as none; verify --repair moves it aside"
+                advice = "it counts as none; repair moves it aside"
                 self._bad_records.append((path, self._add("record", f"{path.name}: {error}", advice)))
 
     def rows(self) -> Iterator[tuple[Line, NDArray[Any]]]:
@@ -158,14 +158,14 @@ class Damage:
         self._add("file", f"segment {segment.name}: {what}", AGAIN)
 
     def _add(self, kind: str, what: str, advice: str, *ids: str) -> Finding:
-        finding = self.findings.add(kind, self.where, what, advice, *ids)
+        finding = self.findings.add(kind, self.where, what, *ids, advice=advice)
         self._found.append(finding)
         return finding
 
     def repair(self) -> None:
         """Move what is damaged aside, keeping sound rows.  Nothing is deleted."""
         for path, finding in self._bad_records:
-            finding.advice = f"moved to {set_aside(self.feature_set, path)}"
+            finding.outcome = f"moved to {set_aside(self.feature_set, path)}"
             finding.repaired = True
         rest = [finding for finding in self._found if finding.kind != "record"]
         if not rest:
@@ -181,9 +181,9 @@ class Damage:
             self.feature_set.quarantine()
         except UnknownRecipeError as error:
             for finding in rest:
-                finding.advice = f"not repaired, because the recipe of what is kept is not known: {error}"
+                finding.outcome = f"not repaired, because the recipe of what is kept is not known: {error.problem}"
             return
         for finding in rest:
             finding.repaired = True
             folder = self.feature_set.layout.housekeeping / "quarantine"
-            finding.advice = f"moved to {folder}; extract makes the missing samples again"
+            finding.outcome = f"moved to {folder}; extract makes the missing samples again"

@@ -15,7 +15,7 @@ from featurestore.quality.findings import Findings
 from featurestore.recipe import Recipe
 from featurestore.storage.feature_set import FeatureSet
 
-ADVICE = "find out which is right; `fstore rm KEY -- ID` removes it, then extract makes it again"
+ADVICE = "find out which is right; `store.delete(key, [id])` removes it, then extract makes it again"
 
 
 def check_again(feature_set: FeatureSet, compute: Compute, ids: Sequence[str], where: str, findings: Findings) -> None:
@@ -25,10 +25,10 @@ def check_again(feature_set: FeatureSet, compute: Compute, ids: Sequence[str], w
         made = answers.get(id)
         if made is None:
             advice = "the code that computes leaves samples out: mend it, then run this again"
-            findings.add("not_made", where, "no answer for it", advice, id)
+            findings.add("not_made", where, "no answer for it", id, advice=advice)
             continue
         if isinstance(made, Failure):
-            findings.add("not_made", where, f"{made.reason}: {made.message}", "are its media still there?", id)
+            findings.add("not_made", where, f"{made.reason}: {made.message}", id, advice="are its media still there?")
             continue
         found = feature_set.reader.find(id)
         stored = feature_set.reader.get(id)
@@ -37,7 +37,7 @@ def check_again(feature_set: FeatureSet, compute: Compute, ids: Sequence[str], w
         frames = found[0].line(found[1]).get("frame_indices")
         what = difference(stored, frames, made, bound(feature_set.recipe.data, stored.dtype))
         if what is not None:
-            findings.add("differs", where, what, ADVICE, id)
+            findings.add("differs", where, what, id, advice=ADVICE, key=feature_set.key)
 
 
 def choose(feature_set: FeatureSet, samples: Mapping[str, Any], count: int) -> list[str]:

@@ -12,7 +12,7 @@ from featurestore.errors import ConfigError, FeatureStoreError
 from featurestore.features import Compute
 from featurestore.key import FeatureKey
 from featurestore.quality.content import ContentCheck
-from featurestore.quality.coverage import check_coverage, check_media
+from featurestore.quality.coverage import check_coverage, check_media, in_python
 from featurestore.quality.findings import Finding, Findings
 from featurestore.quality.integrity import Damage
 from featurestore.quality.recompute import check_again, choose, require_same_recipe
@@ -23,12 +23,6 @@ from featurestore.storage.feature_set import FeatureSet
 from featurestore.storage.reader import UnknownFormatError
 
 Progress = Callable[[int], object]
-Line = Callable[[str, FeatureKey, Recipe | None], str]
-"""(command, key, recipe where there is one) -> the line that an advice names"""
-
-
-def plain_line(command: str, key: FeatureKey, recipe: Recipe | None) -> str:
-    return f"fstore {command} {key}"
 
 
 @dataclass
@@ -72,7 +66,6 @@ def check_store(
     compute: Compute | None = None,
     repair: bool = False,
     progress: Progress = lambda count: None,
-    line: Line = plain_line,
 ) -> Report:
     """Check a store, or some keys of it, and say what is wrong.
 
@@ -83,7 +76,6 @@ def check_store(
     compute    also gives back a recipe whose document was lost, with `repair`
     repair     write documents anew and move what is damaged into `.fstore/.../quarantine`; nothing is deleted
     progress   called with the number of rows that were just read, with `full`
-    line       what an advice calls a command line: `fstore verify` repeats the options that it was given
 
     Cost, fast: about 0.1 ms a segment, and what reading the line of each sample and looking at its files (one
     stat each) takes.  Raises ConfigError where something cannot be made again for the settings given.
@@ -106,13 +98,12 @@ def check_store(
             }
         )
     for feature_set in feature_sets:
-        _check_feature_set(
-            feature_set, sources.get(feature_set.key.dataset), full, repair, findings, report, progress, line
-        )
+        _check_feature_set(feature_set, sources.get(feature_set.key.dataset), full, repair, findings, report, progress)
     for key, prefix in keys.items():
         if not any(feature_set.key == key for feature_set in feature_sets):
             what = f"nothing is stored{f' under a recipe {prefix}' if prefix else ''}"
-            findings.add("missing", key, what, f"run `{line('extract', key, None)}`", *sources.get(key.dataset, ()))
+            advice = f"{in_python('extract', key)} makes them"
+            findings.add("missing", key, what, *sources.get(key.dataset, ()), advice=advice, key=key)
     if recompute and compute is not None:
         report.made_again = _make_again(feature_sets, own, compute, sources, recompute, findings)
     report.findings = list(findings)
@@ -128,20 +119,19 @@ def _check_feature_set(
     findings: Findings,
     report: Report,
     progress: Progress,
-    line: Line,
 ) -> None:
     where = name_of(feature_set)
     damage = Damage(feature_set, where, findings)
     try:
         damage.check()
     except UnknownFormatError as error:
-        findings.add("format", where, str(error), "upgrade featurestore")
+        findings.add("format", where, str(error), advice="upgrade featurestore")
         return
     report.recipes += 1
     report.segments += len(feature_set.reader.segments)
     report.samples += len(feature_set.reader)
     if full:
-        content = ContentCheck(feature_set.key.modality, where, findings)
+        content = ContentCheck(feature_set.key, where, findings)
         for row, values in damage.rows():
             content.look(row, values)
             progress(1)
@@ -149,26 +139,15 @@ def _check_feature_set(
     if repair:
         damage.repair()
 
-    def advised(command: str) -> str:
-        return _line_of(line, command, feature_set)
-
     if samples is None:
         report.no_coverage.append(where)
-        unchecked = check_media(damage, where, findings, advised)
+        unchecked = check_media(damage, where, findings)
     else:
         report.coverage.append(where)
-        unchecked = check_coverage(feature_set, samples, where, damage, findings, advised)
+        unchecked = check_coverage(feature_set, samples, where, damage, findings)
     for why, ids in vars(unchecked).items():
         if ids:
             getattr(report, why)[where] = ids
-
-
-def _line_of(line: Line, command: str, feature_set: FeatureSet) -> str:
-    try:
-        recipe = feature_set.recipe
-    except FeatureStoreError:
-        recipe = None  # a finding of its own
-    return line(command, feature_set.key, recipe)
 
 
 def _own_recipes(

@@ -98,12 +98,10 @@ class Tree:
         try:
             recipe = read_recipe(layout)
         except FormatVersionError as error:
-            self.findings.add("format", path, str(error), "upgrade featurestore")
+            self.findings.add("format", path, str(error), advice="upgrade featurestore")
         except UnknownRecipeError as error:
-            advice = (
-                "what was stored under it is still read; verify --repair with the options of extract writes it anew"
-            )
-            finding = self.findings.add("recipe", path, str(error).split("; run")[0], advice)
+            advice = "what was stored under it is still read; repair with the settings of extract writes it anew"
+            finding = self.findings.add("recipe", path, error.problem, advice=advice)
             self.broken.append(Broken(layout.recipe_dir, None, finding))
         else:
             self._document(layout.recipe_dir, recipe_attributes(layout.key, recipe))
@@ -119,7 +117,7 @@ class Tree:
         except OSError as error:
             what = f"cannot be read: {error.strerror}"
         if what:
-            finding = self.findings.add("group", path, what, "Zarr tools need it, verify --repair writes it anew")
+            finding = self.findings.add("group", path, what, advice="Zarr tools need it, repair writes it anew")
             self.broken.append(Broken(level, attributes, finding))
 
     def _folders(self, folder: Path) -> Iterator[str]:
@@ -130,7 +128,8 @@ class Tree:
                 self._stray(Path(entry.path), "a symbolic link" if entry.is_symlink() else "not a file of a store")
 
     def _stray(self, path: Path, what: str) -> None:
-        self.findings.add("stray", path, what, "nothing reads it: move it away, or remove it if nobody needs it")
+        advice = "nothing reads it: move it away, or remove it if nobody needs it"
+        self.findings.add("stray", path, what, advice=advice)
 
     def repair(self, known: Mapping[Path, Recipe]) -> None:
         """Write documents anew, what is there now is kept aside.  known: recipes by their folder."""
@@ -150,7 +149,7 @@ class Tree:
             ensure_group(broken.level, attributes, aside)
             fsync_dir(broken.level)
             broken.finding.repaired = True
-            broken.finding.advice = f"written anew; what was there is in {aside}"
+            broken.finding.outcome = f"written anew; what was there is in {aside}"
 
     def _house(self, level: Path) -> Path:
         """The quarantine of the first recipe at or below a level."""
