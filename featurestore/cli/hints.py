@@ -32,7 +32,7 @@ def again(command: str, key: object | None, *more: str, stored: Sequence[tuple[s
     words = ["fstore", command, *([] if key is None else [str(key)])]
     words += [word for option in given for word in option]
     words += [word for option in stored if option[0] not in {name for name, *_ in given} for word in option]
-    if command in ("extract", "retry") and not {"--manifest", "--dataset", "--all-datasets"} & set(words):
+    if command in ("extract", "retry") and not {"--manifest", "--dataset", "--all-datasets"} & {*words, *more}:
         words += ["--manifest", "FILE"]
     return shlex.join([*words, *more])
 
