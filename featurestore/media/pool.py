@@ -150,9 +150,9 @@ class DecodePool:
             return failed
         if isinstance(error, ProcessExpired):
             failed = MediaError(
-                f"{name}: the worker that decoded it ended by {_ending(error.exitcode)}, which is not recorded: so "
-                "may a decoder end that gets no memory; run again, with more by --decode-memory (Python: memory_bytes), "
-                "and if it ends so again look at the file, e.g. with ffprobe",
+                f"{name}: the worker that decoded it ended by {_ending(error.exitcode)}, which is not recorded: so may "
+                "a decoder end that gets no memory; run again, with more by --decode-memory (Python: memory_bytes); "
+                "if it ends so again, look at the file, e.g. with ffprobe",
                 path,
             )
             # The kernel kills what takes the last memory, pebble lets a worker go whose pipe is broken, and a crash may
