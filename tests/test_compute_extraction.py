@@ -33,7 +33,7 @@ from featurestore import (
     register_sampler,
 )
 from featurestore.compute import preparation
-from featurestore.compute.extraction import Report, extract
+from featurestore.compute.extraction import ExtractionReport, extract
 from featurestore.demo import CLIPS, write_dataset
 from featurestore.errors import ConfigError, ManifestError, MissingFeatureError, StoreError
 from featurestore.features import Features
@@ -63,7 +63,9 @@ def source(demo: Path) -> dict[str, Sample]:
     return read_manifest(demo / "manifest.csv")
 
 
-def run(root: Path, source: dict[str, Sample], key: FeatureKey, **options: object) -> tuple[FeatureStore, Report]:
+def run(
+    root: Path, source: dict[str, Sample], key: FeatureKey, **options: object
+) -> tuple[FeatureStore, ExtractionReport]:
     with Extractor({"demo": source}, workers=2, **options) as extractor:  # type: ignore[arg-type]
         store = FeatureStore(root, compute=extractor)
         return store, extract(store, key, list(source))
@@ -785,8 +787,8 @@ def test_an_interruption_in_the_middle_of_a_commit_loses_nothing(
 
 def test_loading_is_told_apart_from_encoding(tmp_path: Path, source: dict[str, Sample]) -> None:
     stages: list[str] = []
-    with Extractor({"demo": source}, workers=1, weights={"ViT-S-32.none": "random:0"}) as extractor:
-        extractor.on_stage = stages.append
+    weights = {"ViT-S-32.none": "random:0"}
+    with Extractor({"demo": source}, workers=1, weights=weights, on_stage=stages.append) as extractor:
         store, key = FeatureStore(tmp_path, compute=extractor), key_of("ViT-S-32.none", n_frames=1)
         report = extract(store, key, list(source)[:2])
     assert stages == ["loading", "encoding"]

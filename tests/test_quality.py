@@ -16,7 +16,7 @@ import pytest
 
 from featurestore import Failure, FeatureKey, Features, FeatureStore, Recipe, Sample
 from featurestore.errors import ConfigError
-from featurestore.quality import KINDS, Report, check_store, integrity, verify
+from featurestore.quality import KINDS, VerifyReport, check_store, integrity, verify
 from featurestore.storage.feature_set import FeatureSet
 from featurestore.storage.layout import Layout
 from featurestore.storage.reader import seal_of
@@ -108,7 +108,7 @@ def replace_rows(root: Path, rows: dict[str, np.ndarray[Any, Any]], indices: Any
     commit(layout, RECIPE, Rows((8, 16), np.dtype("f4"), lines, list(rows), [np.stack(list(rows.values()))]))
 
 
-def kinds(report: Report) -> set[str]:
+def kinds(report: VerifyReport) -> set[str]:
     return {finding.kind for finding in report.findings}
 
 

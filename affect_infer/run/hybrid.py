@@ -15,8 +15,8 @@ from affect_infer.model.model_files import check_model_files, model_identity
 from affect_infer.results import Results, answers_in_order, read_results, write_npz
 from affect_infer.run.ahead import ahead
 from affect_infer.run.inputs import Inputs
-from affect_infer.run.plan import Plan, check_inputs, check_problems, make_plan
-from affect_infer.run.report import Report, banner
+from affect_infer.run.plan import RunPlan, check_inputs, check_problems, make_plan
+from affect_infer.run.report import RunReport, banner
 from affect_infer.settings.settings import MODALITIES, Settings
 from featurestore.compute.extractor import Extractor
 from featurestore.errors import InputError
@@ -34,13 +34,13 @@ class Answerer(Protocol):
         """Answers in the order of the requests, or why there is none."""
 
 
-Loader = Callable[[Settings, Sequence[Plan]], tuple[Answerer, list[str]]]
+Loader = Callable[[Settings, Sequence[RunPlan]], tuple[Answerer, list[str]]]
 Tell = Callable[[str], object]
 
 
 def run(
     settings: Settings, *, load: Loader | None = None, tell: Tell = lambda line: None, progress: bool = True
-) -> Report:
+) -> RunReport:
     """Answer every sample of every dataset that has no answer yet; returns the report.
 
     load       makes the model once everything else was found in order; by default from the checkpoint
@@ -49,7 +49,7 @@ def run(
     Raises ConfigError, InputError or RecipeError before anything is generated; InputError in the middle for a sample
     that cannot be prepared, unless `on_missing` says otherwise: what was answered stays, and running again goes on.
     """
-    report = Report(started=time.perf_counter())
+    report = RunReport(started=time.perf_counter())
     if load is None:
         check_model_files(settings.checkpoint, settings.llm)
     with ExitStack() as stack:
@@ -89,7 +89,7 @@ def make_extractor(settings: Settings) -> Extractor:
     )
 
 
-def load_for(settings: Settings, plans: Sequence[Plan]) -> tuple[Answerer, list[str]]:
+def load_for(settings: Settings, plans: Sequence[RunPlan]) -> tuple[Answerer, list[str]]:
     """The model of the settings' checkpoint, checked against the features that it will be given.  Imports torch."""
     from affect_infer.model.affect_model import load_model
 
@@ -105,13 +105,13 @@ def load_for(settings: Settings, plans: Sequence[Plan]) -> tuple[Answerer, list[
     return model, lines
 
 
-def result_path(settings: Settings, plan: Plan) -> Path:
+def result_path(settings: Settings, plan: RunPlan) -> Path:
     """`{output}/results-{dataset}/{settings file}/{checkpoint}.jsonl`: where existing evaluation looks for the npz."""
     stem = settings.checkpoint.stem if settings.checkpoint else "answers"
     return settings.output / f"results-{plan.task.results}" / settings.name / f"{stem}.jsonl"
 
 
-def identity(settings: Settings, plan: Plan) -> dict[str, Any]:
+def identity(settings: Settings, plan: RunPlan) -> dict[str, Any]:
     """What must be the same for answers to stand in one file."""
     return {
         "dataset": plan.task.name,
@@ -127,7 +127,7 @@ def identity(settings: Settings, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _todo(plan: Plan, results: Results) -> list[str]:
+def _todo(plan: RunPlan, results: Results) -> list[str]:
     ids = [id for id in plan.task.samples if id not in results.answered]
     if plan.settings.on_missing != "skip":
         return ids
@@ -140,11 +140,11 @@ def _todo(plan: Plan, results: Results) -> list[str]:
 
 def _loop(
     settings: Settings,
-    plans: Sequence[Plan],
+    plans: Sequence[RunPlan],
     opened: Sequence[Results],
     todo: Sequence[Sequence[str]],
     model: Answerer,
-    report: Report,
+    report: RunReport,
     progress: bool,
 ) -> None:
     from tqdm import tqdm
@@ -182,14 +182,14 @@ def _on_gpu(model: Answerer) -> bool:
     return language is not None and language.device.type == "cuda"
 
 
-def _prepared(plan: Plan, ids: Sequence[str], size: int) -> Iterator[list[Inputs]]:
+def _prepared(plan: RunPlan, ids: Sequence[str], size: int) -> Iterator[list[Inputs]]:
     supply = plan.supply(ids)
     for start in range(0, len(ids), size):
         yield supply.prepare(ids[start : start + size], plan.problems)
 
 
 def _requests(
-    plan: Plan, results: Results, batch: Sequence[Inputs], report: Report
+    plan: RunPlan, results: Results, batch: Sequence[Inputs], report: RunReport
 ) -> tuple[list[Request], dict[str, list[str]]]:
     """Requests of the samples that can be asked about, and what is masked in each."""
     settings, requests, masks = plan.settings, [], {}
@@ -218,7 +218,7 @@ def _requests(
     return requests, masks
 
 
-def _unanswered(plan: Plan, results: Results, batch: Sequence[Inputs], report: Report) -> None:
+def _unanswered(plan: RunPlan, results: Results, batch: Sequence[Inputs], report: RunReport) -> None:
     """What the model has no answer to, once the answers to the others are kept: an error, or skipped."""
     for inputs in batch:
         if (failure := inputs.problems.get("answer")) is None:
@@ -233,7 +233,7 @@ def _unanswered(plan: Plan, results: Results, batch: Sequence[Inputs], report: R
         report.skip(plan, inputs.id, messages)
 
 
-def make_request(plan: Plan, inputs: Inputs, masked: Sequence[str]) -> Request:
+def make_request(plan: RunPlan, inputs: Inputs, masked: Sequence[str]) -> Request:
     """The prompt of one sample and the features behind its placeholders.  InputError where nothing is left of it."""
     mode, sample = plan.task.mode, plan.task.samples[inputs.id]
     au = inputs.given.get("au")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from affect_infer.model.affect_model import AffectModel
 from affect_infer.run.hybrid import load_for, make_extractor, make_request
 from affect_infer.run.inputs import Given
-from affect_infer.run.plan import Plan, check_inputs, check_problems, make_plan
+from affect_infer.run.plan import RunPlan, check_inputs, check_problems, make_plan
 from affect_infer.settings.settings import Settings, Task
 from featurestore.errors import InputError, did_you_mean
 
@@ -107,7 +107,7 @@ def inspect_sample(settings: Settings, id: str) -> Inspection:
         return _inspected(plan, model, id)
 
 
-def _inspected(plan: Plan, model: AffectModel, id: str) -> Inspection:
+def _inspected(plan: RunPlan, model: AffectModel, id: str) -> Inspection:
     supply = plan.supply([id])
     (inputs,) = supply.prepare([id], plan.problems)
     masked = {name: problem.message for name, problem in inputs.problems.items()}

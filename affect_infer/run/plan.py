@@ -50,7 +50,7 @@ class Origin:
 
 
 @dataclass
-class Plan:
+class RunPlan:
     """One dataset of a run."""
 
     task: Task
@@ -95,20 +95,20 @@ class Plan:
         return self.settings.frame_recipe if modality == "frame" else None
 
 
-def make_plan(task: Task, settings: Settings, extractor: Extractor) -> Plan:
+def make_plan(task: Task, settings: Settings, extractor: Extractor) -> RunPlan:
     """Decide where every modality comes from.  No media are read, no model or encoder is loaded.
 
     Raises RecipeError with the ways out where rows are stored only under another recipe than this run's,
     WeightsNotFoundError where something must be computed without weights, ConfigError.
     """
-    plan = Plan(task, settings, extractor)
+    plan = RunPlan(task, settings, extractor)
     for modality in task.wanted():
         if modality in task.policies:
             plan.origins[modality] = _origin(plan, modality)
     return plan
 
 
-def check_inputs(plan: Plan, ids: Sequence[str]) -> None:
+def check_inputs(plan: RunPlan, ids: Sequence[str]) -> None:
     """Fill in the problems of these samples, and forget those of others.
 
     Raises ConfigError where the frame counts of descriptions and videos disagree.
@@ -129,7 +129,7 @@ def check_inputs(plan: Plan, ids: Sequence[str]) -> None:
             plan.problems.setdefault(id, {})[modality] = failure
 
 
-def problems_text(plans: Sequence[Plan]) -> str | None:
+def problems_text(plans: Sequence[RunPlan]) -> str | None:
     """One message for everything that is wrong, or None."""
     parts = []
     for plan in plans:
@@ -151,13 +151,13 @@ def problems_text(plans: Sequence[Plan]) -> str | None:
     return "\n".join(parts)
 
 
-def check_problems(plans: Sequence[Plan], settings: Settings) -> None:
+def check_problems(plans: Sequence[RunPlan], settings: Settings) -> None:
     """InputError with all problems, unless the settings say what to do about them."""
     if settings.on_missing == "error" and (text := problems_text(plans)) is not None:
         raise InputError(text)
 
 
-def _origin(plan: Plan, modality: str) -> Origin:
+def _origin(plan: RunPlan, modality: str) -> Origin:
     task = plan.task
     policy, key, ids = task.policies[modality], task.keys.get(modality), tuple(task.samples)
     if key is None and task.captions is not None:
@@ -173,7 +173,7 @@ def _origin(plan: Plan, modality: str) -> Origin:
     return _stored_origin(plan, modality, key)
 
 
-def _stored_origin(plan: Plan, modality: str, key: FeatureKey) -> Origin:
+def _stored_origin(plan: RunPlan, modality: str, key: FeatureKey) -> Origin:
     from featurestore.store import FeatureStore
 
     task, settings, ids = plan.task, plan.settings, list(plan.task.samples)
@@ -231,7 +231,7 @@ def _only_recipe(store: FeatureStore, key: FeatureKey) -> str:
         raise AmbiguousRecipeError(f"{error.problem}{way}") from error
 
 
-def _own_recipe(plan: Plan, key: FeatureKey) -> str:
+def _own_recipe(plan: RunPlan, key: FeatureKey) -> str:
     """Fingerprint of what this run would compute."""
     from featurestore.recipe import Recipe
 

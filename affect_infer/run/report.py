@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from affect_infer.run.plan import Origin, Plan
+    from affect_infer.run.plan import Origin, RunPlan
 
 
-def banner(plan: Plan, todo: Sequence[str]) -> str:
+def banner(plan: RunPlan, todo: Sequence[str]) -> str:
     """Sampling, where frame features come from, and per modality stored or live, and why.
 
     todo   ids that are not answered yet; without any, nothing is computed
@@ -45,7 +45,7 @@ def _kind(origin: Origin, samples: int, todo: set[str]) -> str:
 
 
 @dataclass
-class Report:
+class RunReport:
     """Counts and times of one run; what an earlier run answered is in `resumed` only."""
 
     started: float
@@ -69,7 +69,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
-    def count(self, plan: Plan, line: Mapping[str, Any]) -> None:
+    def count(self, plan: RunPlan, line: Mapping[str, Any]) -> None:
         """Take in one line of results."""
         self.answered += 1
         self.tokens += line["tokens"]
@@ -83,11 +83,11 @@ class Report:
         for name, value in line["ms"].items():
             self.ms[name].append(value)
 
-    def skip(self, plan: Plan, id: str, messages: Mapping[str, str]) -> None:
+    def skip(self, plan: RunPlan, id: str, messages: Mapping[str, str]) -> None:
         """A sample that was left out."""
         self.skipped[f"{plan.task.name}/{id}"] = messages
 
-    def finish(self, plans: Sequence[Plan]) -> None:
+    def finish(self, plans: Sequence[RunPlan]) -> None:
         """The end of the run."""
         self.wall = time.perf_counter() - self.started
         for plan in plans:

@@ -28,12 +28,12 @@ from featurestore.cli.options import (
     stored_option,
 )
 from featurestore.cli.output import counted, echo_json
-from featurestore.cli.progress import Bar
+from featurestore.cli.progress import Bar, Stages
 from featurestore.cli.summary import show, show_total
 from featurestore.errors import InputError
 
 if TYPE_CHECKING:  # they import numpy
-    from featurestore.compute.extraction import Plan, Report
+    from featurestore.compute.extraction import ExtractionPlan, ExtractionReport
     from featurestore.compute.extractor import Extractor
     from featurestore.key import FeatureKey
     from featurestore.recipe import Recipe
@@ -101,10 +101,11 @@ def extract(
     chosen = gather_ids(ids, ids_from) if ids or ids_from is not None else None
     sources = {job.key.dataset: job.samples for job in jobs.jobs}
     absent, results = dict(jobs.absent), []
-    with making.extractor([job.key for job in jobs.jobs], sources) as extractor:
+    stages = Stages()
+    with making.extractor([job.key for job in jobs.jobs], sources, on_stage=stages) as extractor:
         for job in jobs.jobs:
             try:
-                results.append(_one(job, chosen, extractor, dry_run, as_json))
+                results.append(_one(job, chosen, extractor, stages, dry_run, as_json))
             except InputError as error:
                 if len(jobs.jobs) == 1:
                     raise
@@ -121,7 +122,7 @@ def extract(
 
 
 def _one(
-    job: Job, ids: list[str] | None, extractor: Extractor, dry_run: bool, as_json: bool
+    job: Job, ids: list[str] | None, extractor: Extractor, stages: Stages, dry_run: bool, as_json: bool
 ) -> tuple[dict[str, Any], bool]:
     """(JSON, whether all went well) of one key."""
     wanted = list(job.samples) if ids is None else ids
@@ -131,7 +132,7 @@ def _one(
         if not as_json:
             _show_plan(planned, len(wanted), extractor.workers)
         return planned, True
-    report = _run(opened, job.key, wanted, extractor, retry=False)
+    report = _run(opened, job.key, wanted, stages, retry=False)
     if not as_json:
         show(report, opened.failures(job.key), job.name, extractor.workers, job.more)
     return report.as_dict(), report.ok
@@ -169,13 +170,14 @@ def retry(
     stored = next(iter(recipes.values())) if len(recipes) == 1 else None
     if prefix is not None:
         stored = next((recipe for name, recipe in recipes.items() if name.startswith(prefix)), None)
-    with making.extractor([parsed], {parsed.dataset: samples}, stored) as extractor:
+    stages = Stages()
+    with making.extractor([parsed], {parsed.dataset: samples}, stored, stages) as extractor:
         opened = _open(store, parsed, prefix, extractor)
         records = opened.failures(parsed)
         if stored is not None and not records:
             _require_same_settings(parsed, stored, extractor)
         chosen = gather_ids(ids, ids_from) if ids or ids_from is not None else list(records)
-        report = _run(opened, parsed, [id for id in chosen if id in records], extractor, retry=True)
+        report = _run(opened, parsed, [id for id in chosen if id in records], stages, retry=True)
     for id in chosen:
         if id not in records:
             click.echo(f"{id}: no record of a failure under {parsed}@{report.recipe[:8]}", err=True)
@@ -209,13 +211,13 @@ def _require_same_settings(key: FeatureKey, stored: Recipe, extractor: Extractor
         )
 
 
-def _run(store: FeatureStore, key: FeatureKey, ids: list[str], extractor: Extractor, retry: bool) -> Report:
+def _run(store: FeatureStore, key: FeatureKey, ids: list[str], stages: Stages, retry: bool) -> ExtractionReport:
     from featurestore.compute.extraction import extract as run
     from featurestore.errors import FeatureStoreError
 
     try:
         with Bar(len(ids), f"{key.encoder} of {key.dataset}", begun_with="starting") as bar:
-            extractor.on_stage = bar.stage  # loading may take longer than anything else
+            stages.bar = bar  # loading may take longer than anything else
             return run(store, key, ids, retry=retry, progress=bar)
     except KeyboardInterrupt as interrupt:
         try:
@@ -230,7 +232,7 @@ def _run(store: FeatureStore, key: FeatureKey, ids: list[str], extractor: Extrac
 def _dry_run(store: FeatureStore, key: FeatureKey, ids: list[str], extractor: Extractor) -> dict[str, Any]:
     from featurestore.compute.extraction import plan
 
-    wanted: Plan = plan(store, key, ids, extractor.sources[key.dataset])
+    wanted: ExtractionPlan = plan(store, key, ids, extractor.sources[key.dataset])
     result: dict[str, Any] = {
         "key": str(key),
         "recipe": extractor.recipe(key).fingerprint,

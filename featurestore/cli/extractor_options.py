@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class Making:
         keys: Collection[FeatureKey],
         sources: Mapping[str, Mapping[str, Sample]],
         stored: Recipe | None = None,
+        on_stage: Callable[[str], object] | None = None,
     ) -> Extractor:
         """The extractor of some keys.  What was not given is taken from a stored recipe, where there is one."""
         from featurestore.compute.extractor import Extractor
@@ -62,6 +63,7 @@ class Making:
             batch_size=self.batch_size,
             **self._limits(),
             allow_corrupt=self.allow_corrupt or bool(_dig(before, "media", "allow_corrupt")),
+            on_stage=on_stage,
         )
 
     def _limits(self) -> dict[str, Any]:

@@ -8,6 +8,17 @@ from types import TracebackType
 from typing import Any
 
 
+class Stages:
+    """Tells the bar that is shown now what an extractor is at: one extractor serves several bars."""
+
+    def __init__(self) -> None:
+        self.bar: Bar | None = None
+
+    def __call__(self, name: str) -> None:
+        if self.bar is not None:
+            self.bar.stage(name)
+
+
 class Bar:
     """Called with the number of samples just settled.  What is settled at once does not count for the rate.
 

@@ -11,7 +11,7 @@ from featurestore.cli.hints import again
 from featurestore.cli.output import counted
 
 if TYPE_CHECKING:  # they import numpy
-    from featurestore.compute.extraction import Report
+    from featurestore.compute.extraction import ExtractionReport
     from featurestore.storage.failures import FailureRecord
 
 UNCHECKED = {
@@ -22,7 +22,9 @@ UNCHECKED = {
 SHOWN = 10  # failures of one reason; a wall of lines hides the reasons, and the numbers below it
 
 
-def show(report: Report, records: Mapping[str, FailureRecord], name: str, workers: int, more: tuple[str, ...]) -> None:
+def show(
+    report: ExtractionReport, records: Mapping[str, FailureRecord], name: str, workers: int, more: tuple[str, ...]
+) -> None:
     """Print it: the numbers are the last lines.
 
     records  of the samples that failed, as the store has them
@@ -71,7 +73,7 @@ def not_checked(why: str, ids: Sequence[str]) -> str:
 def show_total(reports: Sequence[Mapping[str, Any]], absent: int) -> None:
     """Several keys in one line, below what `show` printed of each.
 
-    reports  what `Report.as_dict` gave
+    reports  what `ExtractionReport.as_dict` gave
     absent   datasets that were not begun
     """
     asked, computed, before = (sum(each[name] for each in reports) for name in ("asked", "computed", "stored_before"))

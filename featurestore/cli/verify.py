@@ -21,7 +21,7 @@ from featurestore.cli.summary import UNCHECKED, not_checked
 if TYPE_CHECKING:  # they import numpy
     from featurestore.compute.extractor import Extractor
     from featurestore.key import FeatureKey
-    from featurestore.quality import Report
+    from featurestore.quality import VerifyReport
     from featurestore.sample import Sample
 
 
@@ -166,7 +166,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _show(report: Report, store: Path) -> None:
+def _show(report: VerifyReport, store: Path) -> None:
     from featurestore.quality.findings import REPAIRABLE
 
     for finding in report.findings:
@@ -194,7 +194,7 @@ def _show(report: Report, store: Path) -> None:
         click.echo(f"{counted(report.made_again, 'sample')} made again and compared.")
 
 
-def _verdict(report: Report) -> str:
+def _verdict(report: VerifyReport) -> str:
     if report.clean:
         return "nothing wrong"
     repaired = sum(finding.repaired for finding in report.findings)

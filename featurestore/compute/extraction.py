@@ -24,13 +24,13 @@ from featurestore.storage.maintenance import MAX_SEGMENTS
 from featurestore.storage.rows import Row
 from featurestore.store import FeatureStore
 
-__all__ = ["Report", "extract", "plan"]
+__all__ = ["ExtractionReport", "extract", "plan"]
 
 logger = logging.getLogger("featurestore")
 
 
 @dataclass
-class Report:
+class ExtractionReport:
     """What `extract` did."""
 
     key: FeatureKey
@@ -80,7 +80,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExtractionPlan:
     """What `extract` would do."""
 
     stored: list[str]
@@ -101,7 +101,7 @@ def plan(
     samples: Mapping[str, Sample] | None = None,
     *,
     retry: bool = False,
-) -> Plan:
+) -> ExtractionPlan:
     """Sort ids into stored, stale, failed before and to do.  Reads no media unless its size or mtime changed.
 
     `retry` counts samples with a record of a failure among those to do.
@@ -124,7 +124,7 @@ def plan(
         else:
             todo.append(id)
     gone, unnamed = ([id for id in stored if found.get(id) == why] for why in ("gone", "unnamed"))
-    return Plan(stored, [id for id in ids if id in stale], failed, todo, gone, unnamed)
+    return ExtractionPlan(stored, [id for id in ids if id in stale], failed, todo, gone, unnamed)
 
 
 @overload
@@ -135,7 +135,7 @@ def extract(  # type: ignore[overload-overlap]  # a text is a sequence of texts 
     *,
     retry: bool = False,
     progress: Callable[[int], object] | None = None,
-) -> Report: ...
+) -> ExtractionReport: ...
 @overload
 def extract(
     store: FeatureStore,
@@ -144,7 +144,7 @@ def extract(
     *,
     retry: bool = False,
     progress: Callable[[int], object] | None = None,
-) -> list[Report]: ...
+) -> list[ExtractionReport]: ...
 def extract(
     store: FeatureStore,
     keys: FeatureKey | str | Iterable[FeatureKey | str],
@@ -152,7 +152,7 @@ def extract(
     *,
     retry: bool = False,
     progress: Callable[[int], object] | None = None,
-) -> Report | list[Report]:
+) -> ExtractionReport | list[ExtractionReport]:
     """Store the features of all `ids` that are not stored yet.
 
     Rows are committed 64 at a time, and at least every 30 s, so that an end at any moment costs at most those in
@@ -194,7 +194,7 @@ def _extract(
     ids: Sequence[str] | None,
     retry: bool,
     progress: Callable[[int], object],
-) -> Report:
+) -> ExtractionReport:
     started = time.perf_counter()
     compute = store.compute
     if compute is None:
@@ -206,7 +206,7 @@ def _extract(
         ids = list(samples)
     feature_set = _feature_set(store, key)
     wanted = plan(store, key, ids, samples, retry=retry)
-    report = Report(key, feature_set.fingerprint, len(set(ids)), len(wanted.stored))
+    report = ExtractionReport(key, feature_set.fingerprint, len(set(ids)), len(wanted.stored))
     report.failed_before = wanted.failed_before
     report.stale, report.gone, report.unnamed = wanted.stale, wanted.gone, wanted.unnamed
     progress(len(wanted.stored) + len(wanted.failed_before))
@@ -223,7 +223,11 @@ def _extract(
 
 
 def _fill(
-    feature_set: FeatureSet, compute: Compute, wanted: Plan, report: Report, progress: Callable[[int], object]
+    feature_set: FeatureSet,
+    compute: Compute,
+    wanted: ExtractionPlan,
+    report: ExtractionReport,
+    progress: Callable[[int], object],
 ) -> float:
     """Make what is to do, as far as no other process does; how many seconds were spent on writing."""
     stale = set(wanted.stale)

@@ -48,8 +48,7 @@ class Seconds:
 class Extractor:
     """Features of samples from their media.  Settings are arguments; nothing is loaded before the first miss.
 
-    A context manager, at whose end the decode workers end.  `on_stage` is called with "loading" before an encoder
-    reads its weights, and with "encoding" when it has them.
+    A context manager, at whose end the decode workers end.
 
     Args:
         sources: {dataset: {id: Sample}}.
@@ -63,6 +62,7 @@ class Extractor:
         timeout_s: Seconds of one decode; longer is one failed sample, not recorded.
         memory_bytes: Of the address space of a decode process; a file that needs more is a failed sample, not recorded.
         allow_corrupt: Take frames that the decoder had to conceal.
+        on_stage: Called with "loading" before an encoder reads its weights, and with "encoding" when it has them.
 
     Example:
         >>> with Extractor({"mine": read_manifest("mine.csv")}) as compute:             # doctest: +SKIP
@@ -83,6 +83,7 @@ class Extractor:
         timeout_s: float = TIMEOUT_S,
         memory_bytes: int = MEMORY_BYTES,
         allow_corrupt: bool = False,
+        on_stage: Callable[[str], object] | None = None,
     ) -> None:
         self.sources = sources
         self.weights = dict(weights or {})
@@ -96,7 +97,7 @@ class Extractor:
         self.memory_bytes = memory_bytes
         self.allow_corrupt = allow_corrupt
         self.seconds = Seconds()
-        self.on_stage: Callable[[str], object] = _nobody
+        self._on_stage = on_stage or _nobody
         self._encoders: dict[str, Encoder] = {}
         self._tried: set[str] = set()  # names of encoders
         self._indexed: dict[Any, Any] = {}  # path -> VideoIndex of videos that were probed and not decoded yet
@@ -104,7 +105,7 @@ class Extractor:
         self._whole: set[tuple[str, str]] = set()  # (dataset, column) whose samples are no parts of files
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "on_stage": _nobody, "_encoders": {}, "_tried": set(), "_indexed": {}, "_pool": None}
+        return {**self.__dict__, "_on_stage": _nobody, "_encoders": {}, "_tried": set(), "_indexed": {}, "_pool": None}
 
     def __enter__(self) -> Extractor:
         return self
@@ -173,7 +174,7 @@ class Extractor:
         if key.modality not in PREPARATIONS:
             raise ConfigError(f"{key}: features of modality {key.modality!r} can be imported, but not computed")
         self._try(key.encoder, encoder)
-        batch = Batch(encoder, self.batch_size, self.dtype, self.on_stage)
+        batch = Batch(encoder, self.batch_size, self.dtype, self._on_stage)
         room = ROOM_PER_WORKER * self.workers
         pipeline = Pipeline(self._beginner(key, encoder), self.pool, room, self._indexed, MOST_BYTES)
         try:
@@ -244,7 +245,7 @@ class Extractor:
         from featurestore.encoders.contract import try_encoder
 
         if name not in self._tried and not _is_ours(encoder):
-            self.on_stage("loading")
+            self._on_stage("loading")
             start = time.perf_counter()
             try_encoder(name, encoder)
             self.seconds.load += time.perf_counter() - start

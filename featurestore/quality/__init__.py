@@ -4,7 +4,7 @@ the command line prints what it finds; `verify` is the short form for Python."""
 from __future__ import annotations
 
 from featurestore.quality.findings import KINDS, Finding
-from featurestore.quality.store_check import Report, check_store
+from featurestore.quality.store_check import VerifyReport, check_store
 from featurestore.quality.verification import verify
 
-__all__ = ["KINDS", "Finding", "Report", "check_store", "verify"]
+__all__ = ["KINDS", "Finding", "VerifyReport", "check_store", "verify"]

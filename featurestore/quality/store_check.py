@@ -26,7 +26,7 @@ Progress = Callable[[int], object]
 
 
 @dataclass
-class Report:
+class VerifyReport:
     """What `check_store` looked at and found."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -66,7 +66,7 @@ def check_store(
     compute: Compute | None = None,
     repair: bool = False,
     progress: Progress = lambda count: None,
-) -> Report:
+) -> VerifyReport:
     """Check a store, or some keys of it, and say what is wrong.
 
     keys       {key: prefix of a recipe, or None for all its recipes}; by default everything
@@ -84,7 +84,7 @@ def check_store(
     keys, sources = keys or {}, sources or {}
     if recompute and compute is None:
         raise ConfigError("recompute needs a compute that makes samples again")
-    findings, report = Findings(), Report(full=full)
+    findings, report = Findings(), VerifyReport(full=full)
     tree = Tree(root.absolute(), findings)
     tree.check(keys)
     feature_sets = [FeatureSet(place.root, place.key, place.fingerprint) for place in tree.places]
@@ -117,7 +117,7 @@ def _check_feature_set(
     full: bool,
     repair: bool,
     findings: Findings,
-    report: Report,
+    report: VerifyReport,
     progress: Progress,
 ) -> None:
     where = name_of(feature_set)

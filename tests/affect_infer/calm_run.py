@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from affect_infer.model.affect_model import Answer, Request
 from affect_infer.model.generate import Sampling
 from affect_infer.run.hybrid import run
-from affect_infer.run.report import Report
+from affect_infer.run.report import RunReport
 from affect_infer.settings.settings import Settings
 
 
@@ -18,5 +18,5 @@ class Calm:
         return [Answer("calm", 1) for _ in requests]
 
 
-def quiet(settings: Settings) -> Report:
+def quiet(settings: Settings) -> RunReport:
     return run(settings, progress=False, load=lambda settings, plans: (Calm(), []))

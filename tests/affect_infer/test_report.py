@@ -14,7 +14,7 @@ from affect_infer.model.affect_model import Answer, Request
 from affect_infer.model.generate import Sampling
 from affect_infer.results import read_results
 from affect_infer.run.hybrid import run
-from affect_infer.run.report import Report
+from affect_infer.run.report import RunReport
 from affect_infer.settings.settings import Settings
 
 PLAN: Any = SimpleNamespace(task=SimpleNamespace(name="d"))
@@ -26,16 +26,16 @@ def line(number: int, answer: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def counted() -> Report:
+def counted() -> RunReport:
     """Hundred lines: 70 from the store, 20 computed, 6 computed and not kept, 4 live; frame took 1, 2, ... 100 ms."""
-    report = Report(started=time.perf_counter())
+    report = RunReport(started=time.perf_counter())
     answers = ["disk"] * 70 + ["computed"] * 20 + ["not_kept"] * 6 + ["live"] * 4
     for number, answer in enumerate(answers, 1):
         report.count(PLAN, line(number, answer, **({"masked": {"face": "no face"}} if number <= 5 else {})))
     return report
 
 
-def test_counts_hit_rate_and_percentiles(counted: Report) -> None:
+def test_counts_hit_rate_and_percentiles(counted: RunReport) -> None:
     assert counted.as_dict()["inputs"] == {
         "frame": {"disk": 70, "computed": 20, "not_kept": 6, "live": 4},
         "face": {"masked": 5},
@@ -45,7 +45,7 @@ def test_counts_hit_rate_and_percentiles(counted: Report) -> None:
     assert (counted.answered, counted.tokens, counted.not_kept) == (100, 300, 6)
 
 
-def test_the_text_says_the_same(counted: Report) -> None:
+def test_the_text_says_the_same(counted: RunReport) -> None:
     counted.ms["generate"] = [10.0, 30.0]
     counted.looping, counted.generating, counted.wall = 4.0, 3.0, 5.0
     text = counted.text()
@@ -60,7 +60,7 @@ def test_the_text_says_the_same(counted: Report) -> None:
     ("values", "p50", "p95"), [([7.0], 7.0, 7.0), ([1.0, 2.0], 1.0, 2.0), ([3.0, 1.0, 2.0], 2.0, 3.0)]
 )
 def test_percentiles_of_few(values: list[float], p50: float, p95: float) -> None:
-    report = Report(started=0.0)
+    report = RunReport(started=0.0)
     report.ms["frame"] = values
     assert report.as_dict()["ms"]["frame"] == {"p50": p50, "p95": p95}
 

@@ -16,7 +16,7 @@ from affect_infer.model.affect_model import Answer, Request
 from affect_infer.model.generate import Sampling
 from affect_infer.results import read_results
 from affect_infer.run.hybrid import run
-from affect_infer.run.report import Report
+from affect_infer.run.report import RunReport
 from affect_infer.settings.settings import Settings
 from featurestore import FeatureStore
 from featurestore.cli.hints import message_of
@@ -28,15 +28,15 @@ FRAME = "mer2023/frame/QUICK_PIXELS/emotion_peak/8"
 Guide = Callable[..., Settings]
 
 
-def quiet(settings: Settings, **options: Any) -> Report:
+def quiet(settings: Settings, **options: Any) -> RunReport:
     return run(settings, progress=False, **options)
 
 
-def lines_of(report: Report) -> dict[str, dict[str, Any]]:
+def lines_of(report: RunReport) -> dict[str, dict[str, Any]]:
     return read_results(report.files[0])[1]
 
 
-def answers_of(report: Report) -> dict[str, str]:
+def answers_of(report: RunReport) -> dict[str, str]:
     return {id: line["answer"] for id, line in lines_of(report).items() if "answer" in line}
 
 

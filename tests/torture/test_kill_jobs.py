@@ -243,7 +243,7 @@ def clips(fast_disk: Path) -> dict[str, Sample]:
     return {id: Sample(id, video=write_clip(folder / f"{id}.mp4", 12 + number)) for number, id in enumerate(ids)}
 
 
-def make_clips(root: Path, samples: dict[str, Sample]) -> extraction.Report:
+def make_clips(root: Path, samples: dict[str, Sample]) -> extraction.ExtractionReport:
     with Extractor({"demo": samples}, workers=2, batch_size=4) as extractor:
         return extraction.extract(FeatureStore(root, compute=extractor), CLIPS_KEY, list(samples))
 

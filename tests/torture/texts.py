@@ -13,7 +13,7 @@ import numpy as np
 from encoders_odd import NAME, row_of
 
 from featurestore import Extractor, FeatureKey, FeatureStore
-from featurestore.compute.extraction import Report, extract
+from featurestore.compute.extraction import ExtractionReport, extract
 from featurestore.sample import Sample
 
 KEY = FeatureKey("talk", "au", NAME, "au_summary", "all")
@@ -43,14 +43,14 @@ def make(
     log: Path,
     progress: Callable[[int], object] = lambda count: None,
     weights: str | None = None,
-) -> Report:
+) -> ExtractionReport:
     """Extract all of them in this process."""
     os.environ["ENCODE_LOG"] = str(log)
     with Extractor({"talk": samples}, workers=1, batch_size=4, weights={NAME: weights} if weights else None) as made:
         return extract(FeatureStore(root, compute=made), KEY, list(samples), progress=progress)
 
 
-def job(root: Path, samples: dict[str, Sample], log: Path, **options: Any) -> Callable[[], Report]:
+def job(root: Path, samples: dict[str, Sample], log: Path, **options: Any) -> Callable[[], ExtractionReport]:
     return functools.partial(make, root, samples, log, **options)
 
 
