@@ -15,7 +15,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from featurestore.affectgpt.guide import MODES, Guide, read_guide
+from featurestore.affectgpt.guide import Guide, read_guide
+from featurestore.affectgpt.guide_dataset import MODES
 from featurestore.affectgpt.strict_yaml import load_yaml
 from featurestore.cli import fstore
 from featurestore.cli.output import cell_width

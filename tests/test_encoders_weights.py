@@ -226,7 +226,7 @@ def test_weights_of_another_model_are_refused(name: str, other: str, tmp_path: P
 def test_a_config_that_is_not_json_is_named(copied: Path) -> None:
     for content in ("{", "[]"):
         (copied / "config.json").write_text(content)
-        with pytest.raises(ConfigError, match=r"config.json is not (a )?JSON"):
+        with pytest.raises(ConfigError, match=r"config\.json is (cut off or no JSON|not a JSON object)"):
             load_encoder("CLIP_VIT_LARGE", copied).config()
 
 

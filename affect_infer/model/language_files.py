@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import InputError
-from featurestore.untrusted_io.files import is_lfs_pointer, open_untrusted, parse_json, read_untrusted
+from featurestore.untrusted_io.files import is_file_name, is_lfs_pointer, open_untrusted, read_json_object
 
 JSON_BYTES = 256 << 20  # a tokenizer of 150,000 pieces has 10 MB
 # In the order in which transformers looks for them.
@@ -93,7 +93,7 @@ def _check_config(folder: Path) -> None:
 
 def _check_shards(index: Path) -> None:
     placed = _read_json(index).get("weight_map")
-    if not isinstance(placed, dict) or not placed or not all(_is_name(part) for part in placed.values()):
+    if not isinstance(placed, dict) or not placed or not all(is_file_name(part) for part in placed.values()):
         raise InputError(f"{index} does not say which file each tensor is in; fetch the file again")
     parts: dict[Path, set[str]] = {}
     for name, part in placed.items():
@@ -135,16 +135,6 @@ def _require_content(path: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = parse_json(read_untrusted(path, JSON_BYTES))
-    except OSError as error:
+        return read_json_object(path, JSON_BYTES)
+    except FileNotFoundError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; fetch the file again") from error
-    except ValueError as error:
-        raise InputError(f"{path} is cut off or no JSON ({error}); fetch the file again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object; fetch the file again")
-    return content
-
-
-def _is_name(part: object) -> bool:
-    """Of a file beside the index: any other could lead anywhere."""
-    return isinstance(part, str) and part not in ("", ".", "..") and "/" not in part and "\0" not in part

@@ -8,7 +8,8 @@ from affect_infer.model.prompt import AuAs
 from affect_infer.settings.captions import read_captions
 from affect_infer.settings.settings import Changes, Settings, Task
 from affect_infer.settings.tasks import chosen_names, make_task, read_policies
-from featurestore.affectgpt.guide import Guide, GuideDataset, read_guide
+from featurestore.affectgpt.guide import Guide, read_guide
+from featurestore.affectgpt.guide_dataset import GuideDataset
 from featurestore.errors import ConfigError
 
 SKIP = "model.skip_encoders"

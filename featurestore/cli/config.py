@@ -12,7 +12,8 @@ from featurestore.cli.options import GivenPath, json_option
 from featurestore.cli.output import cell_width, echo_json, fitted_table, terminal_width, wrapped
 
 if TYPE_CHECKING:
-    from featurestore.affectgpt.guide import Guide, GuideDataset
+    from featurestore.affectgpt.guide import Guide
+    from featurestore.affectgpt.guide_dataset import GuideDataset
 
 
 @click.group()

@@ -19,7 +19,7 @@ from typing import Any
 from featurestore.encoders.hub import HUB_ID, Snapshot, cache_folder, find_snapshot, how_to_fetch
 from featurestore.encoders.notes import remembered
 from featurestore.errors import ConfigError, MissingPackageError, WeightsNotFoundError
-from featurestore.untrusted_io.files import expand_path, open_untrusted, parse_json, read_untrusted
+from featurestore.untrusted_io.files import expand_path, is_file_name, open_untrusted, read_json_object
 
 # Tried in this order; of one model in several formats, safetensors wins: no torch is needed to read it.
 FILES = (
@@ -56,16 +56,9 @@ class Checkpoint:
     def read_json(self, name: str) -> dict[str, Any]:
         """A config file of the folder, {} if there is none.  Raises ConfigError if it is not a JSON object."""
         try:
-            content = parse_json(read_untrusted(self.folder / name, CONFIG_BYTES))
+            return read_json_object(self.folder / name, CONFIG_BYTES, ConfigError)
         except FileNotFoundError:
             return {}
-        except OSError as error:
-            raise ConfigError(f"{self.folder / name} cannot be read: {error.strerror}; fetch the file again") from None
-        except ValueError as error:
-            raise ConfigError(f"{self.folder / name} is not JSON: {error}; fetch the file again") from None
-        if not isinstance(content, dict):
-            raise ConfigError(f"{self.folder / name} is not a JSON object")
-        return content
 
 
 @dataclass(frozen=True)
@@ -174,7 +167,7 @@ def _on_disk(path: Path, wanted_by: str, revision: str | None = None) -> Checkpo
             return Checkpoint(path, (path / name,), revision)
         shards = Checkpoint(path, ()).read_json(name).get("weight_map", {})
         # A part lies beside its index: any other name could lead anywhere.
-        if not isinstance(shards, dict) or not all(_is_file_name(shard) for shard in shards.values()):
+        if not isinstance(shards, dict) or not all(is_file_name(shard) for shard in shards.values()):
             raise ConfigError(f"{wanted_by}: weight_map of {path / name} is not {{tensor: name of a file beside it}}")
         files = tuple(path / shard for shard in sorted(set(shards.values())))
         absent = [file.name for file in files if not file.is_file()]
@@ -189,10 +182,6 @@ def _on_disk(path: Path, wanted_by: str, revision: str | None = None) -> Checkpo
     raise _not_here(
         f"{wanted_by}: {path} holds no weights. Looked for {', '.join(FILES)}; found {', '.join(present) or 'nothing'}"
     )
-
-
-def _is_file_name(name: object) -> bool:
-    return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
 def _in_hub_cache(repo: str, revision: str | None, files: tuple[str, ...], wanted_by: str) -> Checkpoint:

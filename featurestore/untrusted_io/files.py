@@ -13,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, InputError
 
 LFS = b"version https://git-lfs"  # how the note begins that a clone without Git LFS has in the place of a file
 _VARIABLE = re.compile(r"\$\w+|.*\$\{.*", re.DOTALL)
@@ -83,3 +83,23 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
         return json.loads(text, **options)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def read_json_object(path: Path, limit: int, kind: type[InputError] = InputError) -> dict[str, Any]:
+    """The JSON object in a file that was fetched.  FileNotFoundError, and an error of `kind` for all else."""
+    try:
+        content = parse_json(read_untrusted(path, limit))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise kind(f"{path} cannot be read: {error.strerror}; fetch the file again") from error
+    except ValueError as error:
+        raise kind(f"{path} is cut off or no JSON ({error}); fetch the file again") from None
+    if not isinstance(content, dict):
+        raise kind(f"{path} is not a JSON object; fetch the file again")
+    return content
+
+
+def is_file_name(name: object) -> bool:
+    """Whether a text names a file beside the one that it stands in: any other could lead anywhere."""
+    return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and "\0" not in name
