@@ -14,7 +14,7 @@ from media_factories import write_clip
 from numpy.typing import NDArray
 
 from featurestore.errors import MediaError
-from featurestore.media import audio_windows, media_recipe, read_audio
+from featurestore.media import audio_windows, media_recipe, read_audio, source
 
 
 def noise(count: int, channels: int = 1) -> NDArray[np.int16]:
@@ -279,3 +279,29 @@ def test_gigabytes_of_zeros_are_not_taken_for_chunks(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"RIFF\x00\x00\x00\x00WAVE" + bytes(8 * 20_000))
     refused(path, "a wav without sound")
+
+
+@pytest.mark.parametrize("step", [source.STEP, 0], ids=["ours", "steps that do not count"])
+def test_zeros_behind_the_sound_are_not_walked_through_in_small_steps(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg takes each eight bytes for a chunk and asks twice where it is: ten seconds until there were too many."""
+    path = tmp_path / "a.wav"
+    form = struct.pack("<HHIIHH", 3, 1, 2**24, 2**24, 1, 8)  # of a codec that is none, so that nothing else is tried
+    with path.open("wb") as file:
+        file.write(
+            b"RIFF" + struct.pack("<I", 836) + b"WAVEfmt \x10\0\0\0" + form + b"data\x20\x03\0\0" + b"\x55" * 800
+        )
+        file.truncate(8 << 20)
+    asked = 0
+    seek = source.Span.seek
+
+    def counted(self: source.Span, offset: int, whence: int = 0) -> int:
+        nonlocal asked
+        asked += 1
+        return seek(self, offset, whence)
+
+    monkeypatch.setattr(source.Span, "seek", counted)
+    monkeypatch.setattr(source, "STEP", step)
+    refused(path, "a codec that cannot be decoded")
+    assert asked < 2 * source.MOST_ZEROS // source.STEP if step else asked > 2_000_000

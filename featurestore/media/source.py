@@ -23,6 +23,9 @@ NEAR = 1 << 20
 MOST_ZEROS = 32 << 20
 """bytes; a picture of that many zeros would be black, raw, and 10,000 pixels wide"""
 
+STEP = 64
+"""bytes of zeros as which each step in them counts: some demuxers take two for each eight, and each asks for a call"""
+
 LARGEST = (1 << 63) - 1
 """bytes of a file; a demuxer may be led beyond by what it reads"""
 
@@ -46,7 +49,7 @@ class Reading:
     a hole of any size in search of the next picture: after MOST_ZEROS of nothing else the file seems to be over.
 
     Attributes:
-        zeros: bytes of zeros that were read in a row.
+        zeros: bytes of zeros that were read in a row, and steps in them.
         most_zeros: how many may be; None: any number.
         gave_up: whether there were too many.
     """
@@ -82,6 +85,8 @@ class Reading:
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 0 and not 0 <= offset <= LARGEST:
             return -1
+        if self.zeros:
+            self.zeros += STEP
         return self.file.seek(offset, whence)
 
     def tell(self) -> int:
@@ -111,8 +116,8 @@ class Reading:
         assert self._sha256 is not None
         if self._catch_up(None) and self.gave_up:
             raise MediaError(
-                f"{self.name} has a hole: more than {MOST_ZEROS >> 20} MiB of zeros, and then other bytes; copy or "
-                "download it again",
+                f"{self.name} has a hole: zeros that are not walked through, up to {MOST_ZEROS >> 20} MiB, and then "
+                "other bytes; copy or download it again",
                 Path(self.name),
             )
         return self._sha256.hexdigest()
@@ -167,6 +172,8 @@ class Span:
         at = offset + (0, self._at, self._starts[-1])[whence]
         if not 0 <= at <= LARGEST:
             return -1
+        if self._whole.zeros:
+            self._whole.zeros += STEP
         self._at = at
         return at
 
