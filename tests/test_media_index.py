@@ -405,7 +405,7 @@ LISTS: dict[str, tuple[bytes, str]] = {
     "plain.txt": (b"other.mp4\nother.mp4\n", ""),
     "pointer.mp4": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "Git LFS"),
     "page.mp4": (b"<!DOCTYPE html><html><body>404</body></html>", "HTML"),
-    "moves.webp": (b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\2\0\0\0\0\0\0\0\0\0ANIM" + bytes(30), "WebP picture that moves"),
+    "moves.webp": (b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\2\0\0\0\0\0\0\0\0\0ANIM" + bytes(30), "WebP image that moves"),
     "hole.mp4": (bytes(4096), "zeros"),
 }
 
@@ -430,7 +430,7 @@ def test_pictures_are_no_video(name: str, tmp_path: Path) -> None:
             one.mux(track.encode(None))
     if "%" in name:
         (tmp_path / name).write_bytes((tmp_path / "a001.png").read_bytes())
-    refused(tmp_path / name, "it is a picture")
+    refused(tmp_path / name, "it is an image")
 
 
 def test_what_is_encrypted_is_called_so(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ class Soundtrack:
         apart = any(begin > last or end < first for begin, end in self._places.values())
         if apart or (self._format in ANEW and self._tracks() > self._known):
             raise MediaError(
-                f"{self.path} has a stream of sound that begins where another ends: recordings were joined; cut it "
+                f"{self.path} has an audio stream that begins where another ends: recordings were joined; cut it "
                 "into files of one each, or make one sound of them, e.g. by ffmpeg's filter concat",
                 self.path,
             )

@@ -70,7 +70,7 @@ def opened_audio(path: Path, reading: Reading | Span) -> Iterator[tuple[InputCon
     with _opened(path, reading) as container:
         stream = container.streams.best("audio")
         if not isinstance(stream, av.AudioStream):
-            raise MediaError(f"{path} has no audio stream; name a file with sound", path)
+            raise MediaError(f"{path} has no audio stream; name a file with audio", path)
         _check_codec(path, stream)
         yield container, stream
 
@@ -163,14 +163,14 @@ def _meant(path: Path, container: InputContainer) -> int:
     tracks = [stream.index for stream in container.streams.video if not stream.disposition & no_video]
     if not tracks:
         kinds = ", ".join(sorted({other.type for other in container.streams})) or "nothing"
-        raise MediaError(f"{path} has no video stream, only {kinds}; name a file with pictures", path)
+        raise MediaError(f"{path} has no video stream, only {kinds}; name a video", path)
     moving = tracks if len(tracks) == 1 else _moving(path, tracks)
     best = container.streams.best("video")
     if best is not None and best.index in moving:
         return int(best.index)
     if len(moving) > 1:
         raise MediaError(
-            f"{path} has several video streams, {' and '.join(map(str, moving))}, and marks another, a still picture, "
+            f"{path} has several video streams, {' and '.join(map(str, moving))}, and marks another, a still image, "
             "as the one to show; name a file with one of them, e.g. made by ffmpeg -map",
             path,
         )
@@ -213,11 +213,11 @@ def _opened(path: Path, reading: Reading | Span | None = None, quick: bool = Fal
         try:
             container = av.open(reading, metadata_errors="replace", options=options, buffer_size=_BUFFER)
         except av.error.ArgumentError as error:  # not on the list
-            raise _undecodable(path, "it holds no pictures and no sound itself") from error
+            raise _undecodable(path, "it holds no video and no audio itself") from error
         reading.begin()
         with container:
             if container.metadata.get("major_brand", "").strip() in _STILLS:
-                raise MediaError(f"{path} is not media that can be decoded: it is a still picture (HEIF or AVIF)", path)
+                raise MediaError(f"{path} is not media that can be decoded: it is a still image (HEIF or AVIF)", path)
             yield container
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from featurestore.untrusted_io.files import open_untrusted
 
-_LIST = "it is a list that names other files ({}); name the file that holds the pictures or the sound"
-_STILL = "it is a picture ({}), not a video; make a video of it, or name one"
+_LIST = "it is a list that names other files ({}); name the file that holds the video or the audio"
+_STILL = "it is an image ({}), not a video; make a video of it, or name one"
 _PAGE = "it is a page of text (HTML), as a server sends it in the place of a file; copy or download it again"
 
 # (offset, bytes, what it is)
@@ -40,7 +40,7 @@ def what_it_is(path: Path) -> str | None:
         return None
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         moves = b"ANIM" in head[:64]
-        return "it is a WebP picture" + (" that moves, which FFmpeg cannot read; make a video of it" if moves else "")
+        return "it is a WebP image" + (" that moves, which FFmpeg cannot read; make a video of it" if moves else "")
     for at, begin, what in _KNOWN:
         if head[at : at + len(begin)] == begin:
             return what

@@ -51,7 +51,7 @@ def orientation(frame: VideoFrame, path: Path) -> tuple[int, ...]:
     whole = tuple(round(part) for part in parts)
     if whole not in _UPRIGHT or max(abs(part - near) for part, near in zip(parts, whole, strict=True)) > _ROUNDING:
         raise MediaError(
-            f"{path} turns or bends its picture by something else than quarters (display matrix {a / 65536:.3f} "
+            f"{path} turns or bends its image by something else than quarters (display matrix {a / 65536:.3f} "
             f"{b / 65536:.3f} {c / 65536:.3f} {d / 65536:.3f}); write it upright, e.g. with ffmpeg",
             path,
         )

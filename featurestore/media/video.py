@@ -243,6 +243,6 @@ def _refuse_damaged(
             raise MediaError(
                 f"{index.path}: frame {number} of {index.total} is damaged, or predicted from a damaged one; copy or "
                 "download the file again, or extract the whole key under another recipe with --allow-corrupt (Python: "
-                "allow_corrupt=True), which takes the picture that the decoder makes up",
+                "allow_corrupt=True), which takes the frame that the decoder makes up",
                 index.path,
             )
