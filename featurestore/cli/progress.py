@@ -71,3 +71,28 @@ class Bar:
     @property
     def _title(self) -> str:
         return f"{self._stage} {self.what}".lstrip()
+
+
+class Bars:
+    """One bar after another, for each folder or key that is told."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._name, self._done = "", 0
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        if self._bar is None or name != self._name:
+            self._close()
+            self._bar, self._name, self._done = Bar(total, name), name, 0
+        self._bar(done - self._done)
+        self._done = done
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()

@@ -1,17 +1,16 @@
-"""`fstore import` and `fstore export`: to and from the folders that other code reads."""
+"""`fstore import`: take in the folders of `.npy` files that other code wrote."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from featurestore.cli.findings import advise
-from featurestore.cli.hints import message_of
-from featurestore.cli.options import GivenPath, json_option, looks_like_key, read_key, store_option, stored_option
+from featurestore.cli.options import GivenPath, json_option, store_option
 from featurestore.cli.output import echo_json, echo_table
-from featurestore.cli.progress import Bar
+from featurestore.cli.progress import Bars
 
 if TYPE_CHECKING:
     from featurestore.affectgpt.importing import ImportReport
@@ -83,7 +82,7 @@ def import_(
         target = FeatureStore(store)
     elif (store / "data" / "zarr.json").is_file():  # else there is nothing to look into, and nothing is made
         target = FeatureStore(store, read_only=True)
-    with _Bars() as bars:
+    with Bars() as bars:
         report = import_tree(
             tree,
             target,
@@ -123,31 +122,6 @@ def import_(
     compared = recompute is None or (len(matches) > 0 and all(match.good for match in matches))
     if report.findings or not compared:
         ctx.exit(1)
-
-
-class _Bars:
-    """Progress on stderr, one bar for each folder or key."""
-
-    def __init__(self) -> None:
-        self._bar: Bar | None = None
-        self._name, self._done = "", 0
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        if self._bar is None or name != self._name:
-            self._close()
-            self._bar, self._name, self._done = Bar(total, name), name, 0
-        self._bar(done - self._done)
-        self._done = done
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._close()
 
 
 def _tell_unknown(dataset: str) -> None:
@@ -208,79 +182,3 @@ def _match_row(match: Match) -> list[object]:
     if match.max_abs is None or match.cosine is None:
         return [match.folder, match.id, None, None, match.problem]
     return [match.folder, match.id, f"{match.max_abs:.1e}", f"{match.cosine:.6f}", "" if match.good else "DIFFERS"]
-
-
-@click.command()
-@click.argument("words", nargs=-1, metavar="[KEY[@RECIPE]]... [DIR]")
-@stored_option
-@click.option("--layout", type=click.Choice(["affectgpt"]), help="Write .npy folders into DIR as that code reads them.")
-@click.option("--zarr", "zarr_path", type=GivenPath(), metavar="FILE", help="Write one Zarr array instead.")
-@click.option("--sampling-as", metavar="SAMPLING", help="Name the folder as if this were the sampling.")
-@click.option("--overwrite", is_flag=True, help="Replace files that hold other values.")
-@json_option
-@click.pass_context
-def export(
-    ctx: click.Context,
-    words: tuple[str, ...],
-    store: Path,
-    layout: str | None,
-    zarr_path: Path | None,
-    sampling_as: str | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Write stored features for other code.
-
-    \b
-    fstore export KEY... --layout affectgpt DIR   .npy folders, float32; without KEY all that have a name there
-    fstore export KEY --zarr FILE                 one plain Zarr array, with its ids as attribute
-    """
-    from featurestore.affectgpt.exporting import ExportReport, export_tree, export_zarr, exportable
-    from featurestore.errors import RecipeError
-    from featurestore.store import FeatureStore
-    from featurestore.untrusted_io.files import expand_path
-
-    source = FeatureStore(store, read_only=True)
-    if (layout is None) == (zarr_path is None):
-        raise click.UsageError("give --layout affectgpt DIR or --zarr FILE")
-    if zarr_path is not None:
-        if len(words) != 1:
-            raise click.UsageError("--zarr FILE takes one KEY")
-        key, prefix = read_key(words[0], store)
-        count = export_zarr(source, key, zarr_path, fingerprint=prefix)
-        if as_json:
-            echo_json({"key": str(key), "file": str(zarr_path), "samples": count})
-        else:
-            click.echo(f"{count:,} samples of {key} in {zarr_path}")
-        return
-    if not words:
-        raise click.UsageError("name the folder to write into: fstore export [KEY]... --layout affectgpt DIR")
-    stored = store / "data" / words[-1].partition("@")[0]
-    if looks_like_key(words[-1]) and stored.is_dir():
-        raise click.UsageError(f"{words[-1]} is a key that is stored; name the folder to write into after the keys")
-    folder = expand_path(words[-1])
-    keys = [read_key(word, store) for word in words[:-1]]
-    keys = keys or [(key, None) for key in exportable(source)]
-    if not keys:
-        raise click.UsageError(f"{store} holds nothing that has a folder name in the old layout; `fstore ls` lists it")
-    options: dict[str, Any] = {"sampling_as": sampling_as, "overwrite": overwrite}
-    reports = []
-    with _Bars() as bars:
-        for key, prefix in keys:
-            try:
-                reports.append(export_tree(source, key, folder, fingerprint=prefix, progress=bars, **options))
-            except RecipeError as error:
-                if len(keys) == 1:
-                    raise
-                # The others are clear.
-                reports.append(ExportReport(str(key), str(key), problems=[message_of(error)]))
-    if as_json:
-        echo_json([report.as_json() for report in reports])
-    else:
-        rows = [[report.folder, report.written, report.present, len(report.problems)] for report in reports]
-        echo_table(["FOLDER", "WRITTEN", "PRESENT", "PROBLEMS"], rows)
-    for report in reports:
-        for problem in report.problems:
-            click.echo(problem, err=True)
-    if any(report.problems for report in reports):
-        ctx.exit(1)
