@@ -20,8 +20,8 @@ SAID = {
     "stale": f"`fstore extract {KEY} --dtype float16 --manifest FILE` makes them again",
     "failed": f"mend the cause, then `fstore retry {KEY} --manifest FILE`",
     "extra": f"the source may be of one split; else `fstore rm {KEY} -- ID` removes them",
-    "nonfinite": f"look at its media; `fstore rm {KEY} -- ID` removes it, then extract makes it again",
-    "zero": f"look at its media; `fstore rm {KEY} -- ID` removes it, then extract makes it again",
+    "nonfinite": f"check its media; `fstore rm {KEY} -- ID` removes it, then extract makes it again",
+    "zero": f"check its media; `fstore rm {KEY} -- ID` removes it, then extract makes it again",
     "differs": f"find out which is right; `fstore rm {KEY} -- ID` removes it, then extract makes it again",
     "duplicate": f"does the source name one file under several ids? `fstore explain {KEY} -- ID` shows which was read",
     "unknown_dataset": "if it is your own: `fstore import '/a b' --dataset mine`; "

@@ -62,8 +62,8 @@ def test_damage_is_a_line_and_a_json_document(root: Path) -> None:
     assert "nothing wrong" in run("verify", "--store", root).stdout
     result = run("verify", "--store", root, "--full", exit_code=1)
     assert result.stdout.startswith(f"row: {KEY}@{first_recipe(root)[:8]}: row 0 of segment ")
-    assert f"(1: {IDS[0]}); repair keeps the sound rows" in result.stdout
-    assert f"To repair: `fstore verify --store '{root}' --full --repair`. What is sound stays, " in result.stdout
+    assert f"(1: {IDS[0]}); repair keeps the intact rows" in result.stdout
+    assert f"To repair: `fstore verify --store '{root}' --full --repair`. What is intact stays, " in result.stdout
     one = run("verify", KEY, "--store", root, "--full", exit_code=1).stdout
     assert f"`fstore verify --store '{root}' {KEY} --full --repair`" in one
     document = json.loads(run("verify", "--store", root, "--full", "--json", exit_code=1).stdout)

@@ -168,8 +168,8 @@ def load_language(
 def way_out(dtype: str) -> str:
     """What to do where numbers are not finite."""
     if dtype == "float16":
-        return "use --dtype bfloat16 or --dtype float32, which reach further, or look at the checkpoint"
-    return "look at the checkpoint and the language model: fetch them again, or use the checkpoint of another epoch"
+        return "use --dtype bfloat16 or --dtype float32, which reach further, or check the checkpoint"
+    return "check the checkpoint and the language model: fetch them again, or use the checkpoint of another epoch"
 
 
 def _last_id(tokenizer: Any) -> int:

@@ -78,7 +78,7 @@ def _is_there(key: FeatureKey, sample: Sample, found: dict[str, Failure]) -> boo
     how = {
         "au_json": "run MER-Factory on its video (python main.py VIDEO_DIR OUTPUT_DIR --type AU)",
         "face": "run OpenFace on its video and pack the crops into one .npy",
-        "audio": "extract the sound (ffmpeg -i VIDEO -ac 1 -ar 16000 FILE.wav)",
+        "audio": "extract the audio (ffmpeg -i VIDEO -ac 1 -ar 16000 FILE.wav)",
         "video": "copy or download it",
     }[column]
     found[sample.id] = Failure.of(MediaError(f"sample {sample.id!r}: {what}; {how}"))

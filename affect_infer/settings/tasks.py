@@ -36,7 +36,7 @@ def make_task(
     """
     chosen = get_mode(changes.mode or mode, changes.au or au)
     if "image" in chosen.needs:
-        raise ConfigError("mode image needs one picture per sample, which datasets of videos do not have")
+        raise ConfigError("mode image needs one image per sample, which datasets of videos do not have")
     inputs = [need for need in chosen.needs if need in MODALITIES]
     own = {need: policies.get(need, POLICIES[need]) for need in inputs}
     for modality, policy in read_policies(changes.policies, "--policy").items():

@@ -150,4 +150,4 @@ def check_weights() -> Iterator[Check]:
         except FeatureStoreError as error:
             yield note(name, message_of(error), "this encoder cannot be used here")
         else:
-            yield ok(name, f"weights in {source.folder}" if source is not None else "looks after its weights itself")
+            yield ok(name, f"weights in {source.folder}" if source is not None else "finds its weights itself")

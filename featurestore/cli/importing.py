@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--folder", "only", multiple=True, metavar="NAME", help="Take only this feature folder (repeatable).")
 @click.option("--audit", is_flag=True, help="Also report all that is suspicious; exit 1 if there is anything.")
-@click.option("--dry-run", is_flag=True, help="Look, and store nothing.")
+@click.option("--dry-run", is_flag=True, help="Only check and report; store nothing.")
 @click.option("--root", type=GivenPath(), metavar="DIR", help="Folder with the datasets' files: ids, media.")
 @click.option("--manifest", type=GivenPath(), metavar="FILE", help="The same for one dataset, as a manifest.")
 @click.option("--recompute", type=click.IntRange(1), metavar="N", help="Make N random samples of each folder again.")

@@ -44,7 +44,7 @@ def show(
         first = _few([f"{id} ({seconds:.1f} s)" for id, seconds in known.items()])
         click.echo(f"{len(known):,} {ends} before the header says so, and what is there was used: {first}.")
     if pieces := [id for id, seconds in report.cut_off.items() if seconds is None]:
-        has = "sound begins or ends" if len(pieces) == 1 else "sounds begin or end"
+        has = "audio track begins or ends" if len(pieces) == 1 else "audio tracks begin or end"
         click.echo(f"{len(pieces):,} {has} with a piece of a packet, and what is whole was used: {_few(pieces)}.")
     if report.stale:
         click.echo(f"{counted(len(report.stale), 'sample')} made again, because the media changed.")

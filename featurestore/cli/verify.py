@@ -29,14 +29,14 @@ if TYPE_CHECKING:  # they import numpy
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @stored_option
 @samples_options
-@click.option("--full", is_flag=True, help="Read every byte, and look at every value.")
+@click.option("--full", is_flag=True, help="Read every byte, and check every value.")
 @click.option(
     "--recompute",
     type=click.IntRange(min=1),
     metavar="N",
     help="Make N samples again, chosen at random, and compare. One KEY.",
 )
-@click.option("--repair", is_flag=True, help="Move what is damaged aside, keeping sound rows. Nothing is deleted.")
+@click.option("--repair", is_flag=True, help="Move what is damaged aside, keeping intact rows. Nothing is deleted.")
 @making_options
 @json_option
 @click.pass_context
@@ -178,7 +178,7 @@ def _show(report: VerifyReport, store: Path) -> None:
     if not given["repair"] and any(finding.kind in REPAIRABLE for finding in report.findings):
         words = (*given["keys"], *(["--full"] if report.full else []), "--repair")
         click.echo(
-            f"To repair: `{again('verify', None, *words)}`. What is sound stays, the rest is moved aside, "
+            f"To repair: `{again('verify', None, *words)}`. What is intact stays, the rest is moved aside, "
             "nothing is deleted."
         )
     if report.no_coverage:

@@ -68,7 +68,7 @@ def listing(folder: Path) -> frozenset[str]:
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name
-        raise ManifestError(f"folder {folder} cannot be listed: {error}; look at the declaration") from error
+        raise ManifestError(f"folder {folder} cannot be listed: {error}; check the declaration") from error
 
 
 class MediaFolder:

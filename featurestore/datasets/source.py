@@ -24,13 +24,24 @@ def load_dataset(
 ) -> dict[str, Sample]:
     """The samples of one split, in the order of the label file.
 
-    name         a name or alias, the path of a TOML declaration, or a Dataset
-    root         the folder with the dataset's files, or one that holds the dataset's folder under a known name
-    split        a declared one, or `all`; by default `test`, or the only one of a training set
-    mer_factory  MER-Factory's output directory, with or without a level for the dataset
-
     Media are named, not opened: a path says where a file is or should be, and whoever needs it reports a missing one.
-    Raises UnknownDatasetError, ConfigError (split) or ManifestError (label file, names, subtitles).
+
+    Args:
+        name: A name or alias, the path of a TOML declaration, or a Dataset.
+        root: The folder with the dataset's files, or one that holds the dataset's folder under a known name.
+        split: A declared one, or "all"; by default "test", or the only one of a training set.
+        mer_factory: MER-Factory's output directory, with or without a level for the dataset.
+
+    Returns:
+        {id: Sample}.
+
+    Raises:
+        UnknownDatasetError: No dataset has this name.
+        ConfigError: It has no such split.
+        ManifestError: The label file, its names or the subtitles cannot be used.
+
+    Example:
+        >>> samples = load_dataset("mer2023", "/data/mer2023-dataset-process")                  # doctest: +SKIP
     """
     dataset = name if isinstance(name, Dataset) else resolve_dataset(name)
     roots = Roots.of(dataset, root, mer_factory)

@@ -11,7 +11,7 @@ from featurestore.key import FeatureKey
 from featurestore.quality.findings import Findings
 from featurestore.quality.plausibility import Content
 
-REMOVE = "look at its media; `store.delete(key, [id])` removes it, then extract makes it again"
+REMOVE = "check its media; `store.delete(key, [id])` removes it, then extract makes it again"
 
 
 class ContentCheck:
@@ -30,7 +30,7 @@ class ContentCheck:
                 which = "all" if found.rows == len(values) else "some"
                 self._add("zero", f"{which} rows are zero", REMOVE, line["id"])
             elif found.kind == "repeated":
-                advice = "a still picture or silence does that; so does a decoder that hands out one frame twice"
+                advice = "a still image or silence does that; so does a decoder that hands out one frame twice"
                 self._add("repeated", "rows of different frames are equal, bit for bit", advice, line["id"])
             else:
                 what = "all rows are equal, and of which frames they are was not recorded"

@@ -18,7 +18,7 @@ from featurestore.storage.reader import HEADER_BYTES, CorruptRowError, Reader, S
 from featurestore.storage.writer import REPLACES_FILE, SHARD_FILE, replaces_document
 from featurestore.untrusted_io.files import read_untrusted
 
-AGAIN = "repair keeps the sound rows and moves the rest aside, then extract makes the missing samples again"
+AGAIN = "repair keeps the intact rows and moves the rest aside, then extract makes the missing samples again"
 Line = dict[str, Any]
 
 

@@ -209,7 +209,7 @@ def test_the_command_line_comes_last(own: Path) -> None:
         ("mode=everything", "face_or_frame 'everything' is no mode"),
         ("mode=[frame]", "face_or_frame \\['frame'\\] is no mode"),
         ("au=feature", "au 'feature' is not one of features, text"),
-        ("mode=image", "mode image needs one picture per sample"),
+        ("mode=image", "mode image needs one image per sample"),
         ("frame=8", "frame must be a mapping, not 8"),
         ("nonsense", "option 'nonsense' is not of the form a.b=value"),
     ],
