@@ -94,9 +94,10 @@ def _long_limit(results: Results) -> str:
     digest, packets = row["digest alone, CPU s"], row["packets alone, CPU s"]
     return (
         f"the digest alone takes {digest:.3g} s, and FFmpeg, through PyAV, {packets:.3g} s to hand out packets; both "
-        "share one read, and the rest is what Python asks of each packet. Of Python's digests SHA-256 is the fastest strong one where a processor has instructions for "
-        "it, and neither larger reads nor leaving out FFmpeg's parser take much away. To read the tables of an mp4 "
-        "without FFmpeg would spare the second, and be a second reader that has to be right"
+        "share one read, and the rest is what Python asks of each packet. Of Python's digests SHA-256 is the fastest "
+        "strong one where a processor has instructions for it, and neither larger reads nor FFmpeg without its parser "
+        "takes much away. To read the tables of an mp4 without FFmpeg would spare the second, and be a second reader "
+        "that has to be right"
     )
 
 
