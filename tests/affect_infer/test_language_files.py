@@ -231,5 +231,5 @@ def test_a_language_model_that_is_not_finite_is_refused(tiny_files: Files, llm: 
         load_model(tiny_files[1], str(llm), dtype="float16")
     load_model(tiny_files[1], str(llm), dtype="bfloat16")
     rewrite(llm, lambda model: {**model, UP: model[UP].clone().fill_(float("nan"))})
-    with pytest.raises(InputError, match=r"not finite in float32: .*; look at the checkpoint and the language model"):
+    with pytest.raises(InputError, match=r"not finite in float32: .*; check the checkpoint and the language model"):
         load_language(str(llm))

@@ -162,7 +162,7 @@ def test_all_problems_are_told_at_once_before_a_model_is_loaded(guide: Guide, de
     assert "sample_00000002.wav is cut off" in text
     assert "sample_00000003.npy holds no faces" in text
     assert "sample_00000004_au_analysis.json has no descriptions" in text
-    assert "sample_00000005.wav does not exist; extract the sound" in text
+    assert "sample_00000005.wav does not exist; extract the audio" in text
     assert "--on-missing skip" in text
 
 
