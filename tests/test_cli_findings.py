@@ -14,6 +14,7 @@ from featurestore.key import FeatureKey
 from featurestore.quality.findings import Finding
 from featurestore.recipe import Recipe
 
+ORIGIN = "--folder there, another with --folder and an --origin of its own"
 KEY = FeatureKey("mine", "frame", "E", "uniform", 8)
 SAID = {
     "missing": f"run `fstore extract {KEY} --dtype float16 --manifest FILE`",
@@ -24,6 +25,9 @@ SAID = {
     "zero": f"check its media; `fstore rm {KEY} -- ID` removes it, then extract makes it again",
     "differs": f"find out which is right; `fstore rm {KEY} -- ID` removes it, then extract makes it again",
     "duplicate": f"does the source name one file under several ids? `fstore explain {KEY} -- ID` shows which was read",
+    "two_folders": f"take one with {ORIGIN}",
+    "exists": "give another tree another --origin",
+    "identical": "name them with --root DIR or --manifest FILE",
     "unknown_dataset": "if it is your own: `fstore import '/a b' --dataset mine`; "
     "if mer2023 is meant: `fstore import '/a b/mer2032' --dataset mer2023`",
 }

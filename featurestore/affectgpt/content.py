@@ -41,12 +41,12 @@ class ContentAudit:
         if frames is None:
             message = f"{rows} identical rows: the silent middle-frame fall-back, or a clip of one frame; cannot tell "
             message += "without the media"
-        self._add("identical", message, id)
+        self._add("identical", message, id, advice="" if frames else "name them with `known=`")
 
     def finish(self) -> None:
         """Report ids that share their values."""
         for group in self.content.shared():
             self._add("duplicate", f"the same values under {len(group)} ids", *group)
 
-    def _add(self, kind: str, message: str, *ids: str) -> None:
-        self.findings.add(kind, self.folder.name, message, *ids)
+    def _add(self, kind: str, message: str, *ids: str, advice: str = "") -> None:
+        self.findings.add(kind, self.folder.name, message, *ids, advice=advice)

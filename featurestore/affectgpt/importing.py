@@ -211,8 +211,8 @@ class _Writer:
             id for id in there if store.get(folder.key, id, fingerprint=fingerprint).tobytes() != rows[id].tobytes()
         ]
         if changed:
-            message = "stored with other values under this origin, and left so: give another tree another origin"
-            self.findings.add("exists", folder.name, message, *changed)
+            message = "stored with other values under this origin, and left so"
+            self.findings.add("exists", folder.name, message, *changed, advice="give another tree another `origin=`")
         return there, changed
 
     def __enter__(self) -> _Writer:

@@ -253,10 +253,7 @@ def _one_folder_per_key(tree: Tree, findings: Findings) -> None:
     for key, count in counts.items():
         if count > 1:
             names = [folder.name for folder in tree.folders if folder.key == key]
-            findings.add(
-                "two_folders",
-                names[0],
-                f"{' and '.join(names)} are all {key}, perhaps of two writers; take one of them alone, and another "
-                "under an origin of its own",
-            )
+            what = f"{' and '.join(names)} are all {key}, perhaps of two writers"
+            advice = "take one with `only=`, another with `only=` and an `origin=` of its own"
+            findings.add("two_folders", names[0], what, advice=advice)
     tree.folders = [folder for folder in tree.folders if counts[folder.key] == 1]

@@ -62,4 +62,9 @@ ADVICE: dict[str, Callable[[Finding], str]] = {
     "differs": lambda finding: f"find out which is right; {_remove(finding)}",
     "duplicate": _duplicate,
     "unknown_dataset": _import,
+    "two_folders": lambda finding: (
+        f"take one with --folder {finding.where}, another with --folder and an --origin of its own"
+    ),
+    "exists": lambda finding: "give another tree another --origin",
+    "identical": lambda finding: "name them with --root DIR or --manifest FILE",
 }

@@ -234,7 +234,7 @@ def test_missing_weights_are_asked_for_as_this_command_takes_them(guide: Guide) 
 def test_store_only_without_rows_says_how_to_make_them(guide: Guide) -> None:
     with pytest.raises(MissingFeatureError, match=rf"nothing is stored under {FRAME}.*store_only; run ") as no:
         quiet(guide(policies={"frame": "store_only"}))
-    assert f"run `fstore extract {FRAME} --dataset " in message_of(no.value)
+    assert f"run `fstore extract {FRAME} --store " in message_of(no.value)
 
 
 def test_store_only_with_a_miss_is_a_problem_of_that_sample(stored: Guide, full_store: Path, tmp_path: Path) -> None:
