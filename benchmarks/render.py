@@ -39,6 +39,7 @@ OTHERS = ("torture", "rounding", "misses")  # of docs/reliability.md, docs/numbe
 
 TITLES = {
     "reads": "Reading",
+    "shapes": "Other shapes, many segments",
     "hit_rates": "Hit rates of the memory tier",
     "writes": "Writing",
     "scale": "Many samples, many segments",
@@ -181,7 +182,7 @@ def _reads(result: Mapping[str, Any]) -> list[str]:
 
 
 def _hit_rates(result: Mapping[str, Any]) -> list[str]:
-    rows = [row for row in result["rows"] if row.get("over") != "zstd"]
+    rows = [row for row in result["rows"] if row.get("over") != "pread"]
     mean = [{"policy": name, "mean hits %": f"{100 * rate:.1f}"} for name, rate in result["mean"].items()]
     half = [row for row in rows if row["budget %"] == 50]
     by_trace: dict[str, dict[str, float]] = {}
@@ -222,8 +223,12 @@ def _time_saved(rows: Sequence[Row]) -> list[str]:
         "joblib, whose writes the clock on the wall sees as well."
     ]
     for over, what, first in (
-        ("plain", "A plain store: its hits are copies out of the page cache already", "no memory tier"),
-        ("zstd", "A store compacted with zstd: a hit in memory spares decompressing", "no memory tier"),
+        ("map", "A local store: its hits are copies out of the page cache already", "no memory tier"),
+        (
+            "pread",
+            "A store read by `pread`, as on a network file system, without the time that a network takes",
+            "no memory tier",
+        ),
         ("npy", "One `.npy` per sample, and caches that people put before it", "one .npy per sample, no cache"),
     ):
         chosen = [row for row in rows if row["over"] == over]
@@ -247,7 +252,7 @@ def _were_it_disk(result: Mapping[str, Any], extraction: Mapping[str, Any]) -> s
         for row in result["rows"]
         if row["budget %"] == 50
         and row["policy"] in (DEFAULT, "lru", "pinned", "Belady (limit)")
-        and row.get("over") != "zstd"
+        and row.get("over") != "pread"
     ]
     return (
         "**Were the budget one of disk** (simulated: the same hit rates, with the cost of a miss from the extraction "
@@ -327,7 +332,20 @@ def _decoding(result: Mapping[str, Any]) -> list[str]:
     return parts
 
 
+def _shapes(result: Mapping[str, Any]) -> list[str]:
+    what = {
+        "frames": "One frame of a ragged sample of (300, 768) float32, beside all of it",
+        "large": "A sample of 4 MiB, read again",
+        "keys": "Batches of 64 from several keys and segments, later epochs",
+        "commits": "One sample a commit, with few and many segments there",
+        "singles": "Segments of one sample each, merged, and opened while the replaced ones are still there",
+        "lengths": "Samples of many lengths under one `all` key, after a merge",
+    }
+    return [f"**{text}.**\n\n{table(result[name])}" for name, text in what.items()]
+
+
 SECTIONS = {
+    "shapes": _shapes,
     "decoding": _decoding,
     "reads": _reads,
     "hit_rates": _hit_rates,

@@ -117,28 +117,25 @@ def compaction(root: Path) -> list[dict[str, Any]]:
         "import sys, time; from featurestore import FeatureStore; "
         f"store = FeatureStore({str(store.root)!r}); store.ids({str(WIDE)!r}); "
         "wall, cpu = time.perf_counter(), time.process_time(); "
-        f"store.compact({str(WIDE)!r}, codec=sys.argv[1] if sys.argv[1:] else None); "
+        f"store.compact({str(WIDE)!r}); "
         "print(time.perf_counter() - wall, time.process_time() - cpu)"
     )
-    rows = []
-    for codec in ([], ["zstd"]):
-        process = subprocess.Popen([sys.executable, "-c", script, *codec], stdout=subprocess.PIPE)
-        busy: list[float] = []
-        while process.poll() is None:
-            busy += _reads(reader, 0.1)
-        taken, cpu = map(float, process.communicate()[0].split())
-        assert process.returncode == 0
-        rows.append(
-            {
-                "compact": "64 segments into 1" + (", zstd" if codec else ""),
-                "MB/s": round(64 * values.nbytes / 1e6 / taken),
-                "MB per CPU s": round(64 * values.nbytes / 1e6 / cpu),
-                "read us, quiet": round(statistics.median(quiet) * 1e6, 1),
-                "read us, meanwhile": round(statistics.median(busy) * 1e6, 1),
-                "p99 us": round(sorted(busy)[int(0.99 * len(busy))] * 1e6, 1),
-            }
-        )
-    return rows
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    busy: list[float] = []
+    while process.poll() is None:
+        busy += _reads(reader, 0.1)
+    taken, cpu = map(float, process.communicate()[0].split())
+    assert process.returncode == 0
+    return [
+        {
+            "compact": "64 segments into 1",
+            "MB/s": round(64 * values.nbytes / 1e6 / taken),
+            "MB per CPU s": round(64 * values.nbytes / 1e6 / cpu),
+            "read us, quiet": round(statistics.median(quiet) * 1e6, 1),
+            "read us, meanwhile": round(statistics.median(busy) * 1e6, 1),
+            "p99 us": round(sorted(busy)[int(0.99 * len(busy))] * 1e6, 1),
+        }
+    ]
 
 
 def _reads(store: FeatureStore, for_s: float) -> list[float]:

@@ -123,6 +123,10 @@ def single_row(results: Results) -> float:
     return float(find(results["writes"]["single"], write="one row, featurestore")["times bare"])
 
 
+def shaped(results: Results, part: str, **where: Any) -> Any:
+    return find(results["shapes"][part], **where)
+
+
 def started(results: Results, start: str, column: str) -> float:
     return float(find(results["startup"]["rows"], start=start)[column])
 
@@ -313,6 +317,26 @@ TARGETS = [
     Target("memory of an extract, ViT-B/32 included", "MiB",
            lambda r: extraction(r, "peak memory of the process, model included", "MiB"), most=2048,
            limit="PyTorch, the model and pictures of the clips in work are in memory"),
+    Target("one frame of a ragged (300, 768) float32 sample, first read", "of all of it",
+           lambda r: shaped(r, "frames", read="one frame, first")["of all"], most=1 / 15,
+           limit="finding the sample, two checksums and a numpy call take as long as some hundred kilobytes do"),
+    Target("the same, later", "of all of it",
+           lambda r: shaped(r, "frames", read="one frame, later")["of all"], most=1 / 20,
+           limit="finding the sample and one numpy call take as long as some ten kilobytes do"),
+    Target("a sample of 4 MiB, later", "of the speed of `array.copy()`",
+           lambda r: shaped(r, "large")["of the speed of a copy"], least=0.8,
+           limit="the page cache has pages of 4 KiB, and numpy's own memory larger ones"),
+    Target("three keys of 200 segments, later epochs", "x one key",
+           lambda r: shaped(r, "keys", read="three keys, 200 segments")["times one key"], most=1.5,
+           limit="each map that is not kept open is mapped again"),
+    Target("one-sample commits with thousands of segments there", "x their fsyncs",
+           lambda r: r["shapes"]["commits"][-1]["times bare"], most=1.3,
+           limit="what is known of the segments is copied for each commit, so that threads may read meanwhile"),
+    Target("segments of 300 lengths under one key, merged", "segments",
+           lambda r: r["shapes"]["lengths"][0]["segments"], most=64, limit="a segment has 1 GiB at most"),
+    Target("bytes beside values, records, lines and checksums", "of the values",
+           lambda r: r["shapes"]["lengths"][0]["all else / payload"], most=0.01,
+           limit="zeros fill up the last inner chunk, 1 % at most"),
     Target("extract again, 12,799 stored", "CPU s",
            lambda r: started(r, "extract again, 12799 stored", "CPU s"), most=2,
            limit="each sample is looked up, and its media are asked whether they changed"),

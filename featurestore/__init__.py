@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from featurestore.features import Compute, Failure, Features
     from featurestore.key import FeatureKey
+    from featurestore.packs import pack
     from featurestore.quality.verification import verify
     from featurestore.recipe import Recipe
     from featurestore.sample import Sample, read_manifest
@@ -40,6 +41,7 @@ __all__ = [
     "Features",
     "Failure",
     "Recipe",
+    "pack",
     "verify",
     # make
     "Compute",
@@ -64,6 +66,7 @@ _HOME = {
     "Features": "features",
     "Failure": "features",
     "Recipe": "recipe",
+    "pack": "packs",
     "verify": "quality.verification",
     "Compute": "features",
     "Extractor": "compute.extractor",

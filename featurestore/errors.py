@@ -18,7 +18,7 @@ FeatureStoreError
 |   |-- UnknownRecipeError
 |   `-- RecipeMismatchError (ValueError)   same recipe, other dtype or dim
 |-- MissingFeatureError (LookupError)      make it first; the message says how
-|-- ExistsError (ValueError)               pass overwrite=True if it is meant
+|-- ExistsError (ValueError)               something else is there; the message says how to replace it
 |-- SampleError                            one sample cannot be made; the others can
 |   |-- SamplingError                      no peak, no frames, option out of range
 |   |-- MediaError                         unreadable, truncated, no such stream
@@ -152,7 +152,7 @@ class MissingFeatureError(FeatureStoreError, LookupError):
 
 
 class ExistsError(FeatureStoreError, ValueError):
-    """Other values are already stored for this id under this recipe."""
+    """Other values are already stored for this id under this recipe, or something is where a pack should be."""
 
 
 class SampleError(FeatureStoreError):

@@ -29,7 +29,7 @@ class Features:
     """
 
     values: NDArray[np.generic]
-    """(n_frames, dim) float16 | float32"""
+    """(n_frames, *item) float16 | float32 | uint8; item is (dim,), (tokens, dim), (layers, dim), ..."""
     frame_indices: NDArray[np.int64] | None = None
     """(n_frames,) 0-based: video frames, rows of a face file, or 16 kHz samples at which windows start"""
     timestamps_s: NDArray[np.float64] | None = None
@@ -40,6 +40,8 @@ class Features:
     """filled in by the store"""
     served_from: ServedFrom | None = None
     """filled in by the store: where the values came from"""
+    axes: tuple[str, ...] | None = None
+    """names of the axes of an item, e.g. ("token", "feature"); without them `feature`, and `axis_1`, ... before it"""
 
     def __repr__(self) -> str:
         values = self.values
@@ -116,7 +118,12 @@ class Compute(Protocol):
 
 
 def gathered(
-    ids: Sequence[str], values: Any, frame_indices: Any, timestamps_s: Any, provenance: Any
+    ids: Sequence[str],
+    values: Any,
+    frame_indices: Any,
+    timestamps_s: Any,
+    provenance: Any,
+    axes: tuple[str, ...] | None = None,
 ) -> dict[str, Features]:
     """Columns of N rows as {id: Features}; ValuesError where they are not as long as the ids, or an id comes twice."""
     columns = {"values": values, "frame_indices": frame_indices, "timestamps_s": timestamps_s, "provenance": provenance}
@@ -134,6 +141,7 @@ def gathered(
             _cast(frame_indices, row, "iu", "int64"),
             _cast(timestamps_s, row, "iuf", "float64"),
             None if provenance is None else provenance[row],
+            axes=axes,
         )
         for row, id in enumerate(ids)
     }

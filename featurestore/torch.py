@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from featurestore.errors import ConfigError, MissingFeatureError, MissingPackageError, ValuesError
+from featurestore.errors import ConfigError, MissingFeatureError, MissingPackageError, StoreError, ValuesError
 from featurestore.key import FeatureKey
 from featurestore.storage.catalog import as_key
 from featurestore.store import FeatureStore
+from featurestore.view import View
 
 try:
     import torch
@@ -35,7 +38,7 @@ class Item(NamedTuple):
 
     id: str
     features: torch.Tensor
-    """(n_frames, dim)"""
+    """(n_frames, *item)"""
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Batch:
 
     ids: list[str]
     features: torch.Tensor
-    """(batch, n_frames, dim); under an `all` key padded with zeros at the end to the longest"""
+    """(batch, n_frames, *item); under an `all` key padded with zeros at the end to the longest"""
     lengths: torch.Tensor
     """(batch,) int64: rows of each sample that are not padding"""
 
@@ -54,7 +57,7 @@ class Batch:
 
 
 class FeatureDataset(Dataset[Item]):
-    """The features of `ids`: items (id, tensor (n_frames, dim) in the stored dtype).
+    """The features of `ids`: items (id, tensor (n_frames, *item) in the stored dtype).
 
     ids           default: all that are stored under the key, sorted
     fingerprint   a unique prefix of it, which says which recipe is read where the key has several
@@ -86,6 +89,7 @@ class FeatureDataset(Dataset[Item]):
             )
         self.fingerprint = fingerprint
         self.transform = transform
+        self._view: View | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,6 +119,25 @@ class FeatureDataset(Dataset[Item]):
         read = self.store.get_ragged if self.key.n_frames == "all" else self.store.get_many
         tensors = map(torch.from_numpy, read(self.key, ids, fingerprint=self.fingerprint))
         return list(map(Item, ids, tensors if self.transform is None else map(self.transform, tensors)))
+
+    def find(self) -> None:
+        """Look up where all samples are: `read` does not look them up again while nothing changes."""
+        self._view = None
+        if self.store.memory_bytes or self.key.n_frames == "all":
+            return  # what a tier keeps is not to be read from the disk
+        with suppress(MissingFeatureError):  # is computed, or refused, when it is read
+            self._view = self.store.view(self.key, self.ids, fingerprint=self.fingerprint)
+
+    def read(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Values of several samples, (N, n_frames, *item), without the transform."""
+        view = self._view
+        if view is not None and view.is_current:
+            with suppress(StoreError):  # said below, if it still is so
+                return view.take(indices)
+        return self.store.get_many(self.key, [self.ids[index] for index in indices], fingerprint=self.fingerprint)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_view": None}
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """[(id, tensor)] -> Batch.  Raises ValuesError for anything else."""
@@ -190,6 +213,8 @@ class loader:
     def __iter__(self) -> Iterator[Batch]:
         n = len(self.dataset)
         order: Any = np.random.default_rng(self.seed).permutation(n) if self.shuffle else range(n)
+        for one in _datasets(self.dataset):
+            one.find()
         for number in range(len(self)):
             indices = order[number * self.batch_size : (number + 1) * self.batch_size]
             yield self._batch(self.dataset, indices)
@@ -199,9 +224,8 @@ class loader:
             dataset, indices = dataset.dataset, [dataset.indices[index] for index in indices]
         if type(dataset) is not FeatureDataset or dataset.transform is not None or dataset.key.n_frames == "all":
             return collate(_items(dataset, indices))
-        # One array, no stacking of a batch that already is one.
+        values = dataset.read(indices)  # one array, no stacking of a batch that already is one
         ids = [dataset.ids[index] for index in indices]
-        values = dataset.store.get_many(dataset.key, ids, fingerprint=dataset.fingerprint)
         return Batch(ids, torch.from_numpy(values), torch.full((len(ids),), values.shape[1], device="cpu"))
 
 
@@ -212,6 +236,15 @@ def _is_readable(dataset: Dataset[Item]) -> bool:
     if type(dataset) is ConcatDataset:
         return all(map(_is_readable, dataset.datasets))
     return isinstance(dataset, FeatureDataset)
+
+
+def _datasets(dataset: Any) -> Iterator[FeatureDataset]:
+    """The FeatureDatasets in what a loader takes."""
+    if isinstance(dataset, FeatureDataset):
+        yield dataset
+        return
+    for one in dataset.datasets if type(dataset) is ConcatDataset else [dataset.dataset]:
+        yield from _datasets(one)
 
 
 def _items(dataset: Dataset[Item], indices: Sequence[int]) -> list[Item]:

@@ -161,7 +161,7 @@ TOLD = "test_bad_input.py test_cli*.py test_config_explain.py test_demo.py test_
 GIVEN = "test_sample.py test_untrusted_io_*.py test_datasets.py test_merfactory.py test_affectgpt_import.py"
 KEEPING = (
     "test_storage_*.py test_features.py test_fill.py test_forged.py test_format.py test_key.py test_provenance.py"
-    " test_quality.py test_recipe.py test_stats.py test_store.py"
+    " test_packs.py test_quality.py test_recipe.py test_stats.py test_store.py test_xarray_engine.py"
 )
 RESULTS = "affect_infer/test_results.py affect_infer/test_resume.py affect_infer/test_affect_cli.py"
 NUMBERS = "test_encoders*.py affect_infer/test_heads.py affect_infer/test_kv_cache.py affect_infer/test_model.py"
@@ -177,7 +177,7 @@ MEMORY = (  # without processes that share locks: those end in one line there, w
     " torture/test_forks.py"
 )
 # That tests without torch are run with.
-PLAIN_TOOLS = ("pytest>", "pytest-timeout", "pytest-xdist", "hypothesis", "tensorstore", "vermin")
+PLAIN_TOOLS = ("pytest>", "pytest-timeout", "pytest-xdist", "hypothesis", "tensorstore", "vermin", "xarray")
 TWO = ("-n", "2", "--dist", "loadfile")
 
 SETTINGS: dict[str, Setting] = {

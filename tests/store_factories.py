@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import Failure, FeatureKey, Features, FeatureStore
-from featurestore.storage.reader import SEAL_MARK, SEAL_SIZE, seal_of
+from featurestore.storage.reader import SEAL_MARK, SEAL_SIZE, Form, seal_of
+from featurestore.storage.rows import default_axes
+from featurestore.storage.writer import Rows, row_line
 
 KEY = FeatureKey("mer2023", "frame", "CLIP_VIT_LARGE", "uniform", 4)
 ALL = FeatureKey("mer2023", "au", "CLIP_TEXT", "au_summary", "all")
@@ -28,6 +30,19 @@ def values_of(id: str, n_frames: int = 4, dim: int = DIM, dtype: Any = np.float3
 def batch(ids: Iterable[str], dtype: Any = np.float32, dim: int = DIM) -> NDArray[Any]:
     """(N, 4, dim)."""
     return np.stack([values_of(id, dim=dim, dtype=dtype) for id in ids])
+
+
+def rows_of(values: Mapping[str, NDArray[Any]], ragged: bool = False, like: NDArray[Any] | None = None) -> Rows:
+    """{id: (n_frames, *item)} as they are committed; `like` is such an array where there are no ids."""
+    first = next(iter(values.values())) if like is None else like
+    return Rows(
+        form=Form(first.shape[1:], first.dtype, default_axes(first.ndim - 1)),
+        n_frames=None if ragged else len(first),
+        counts=[len(one) for one in values.values()],
+        lines=[row_line(id, None, None, None) for id in values],
+        ids=list(values),
+        blocks=list(values.values()),
+    )
 
 
 def fill(root: Path, *units: Sequence[str], key: FeatureKey = KEY, dtype: Any = np.float32) -> FeatureStore:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 from click.testing import CliRunner, Result
 
-from featurestore.affectgpt.exporting import export_tree, export_zarr, exportable
+from featurestore.affectgpt.exporting import export_tree, exportable
 from featurestore.affectgpt.importing import import_tree
 from featurestore.cli import fstore
-from featurestore.errors import LegacyNameError, LegacyTreeError, MissingFeatureError
+from featurestore.errors import LegacyNameError, MissingFeatureError
 from featurestore.key import FeatureKey
 from featurestore.store import FeatureStore
 
@@ -158,47 +157,10 @@ def test_nothing_stored_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["features.zarr", "features.zarr.zip"])
-def test_a_zarr_array_has_the_values_and_the_ids(store: FeatureStore, tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    result = run("export", KEY, "--store", store.root, "--zarr", path)
-    assert result.exit_code == 0, result.output
-    opened = zarr.storage.ZipStore(path, mode="r") if name.endswith(".zip") else path
-    array = zarr.open_array(opened, mode="r")
-    assert array.attrs["ids"] == list("abcde")
-    assert array.attrs["key"] == str(KEY)
-    assert array.attrs["recipe"] == {"weights": "x"}
-    assert array.dtype == np.float16
-    np.testing.assert_array_equal(array[:], store.get_many(KEY, list("abcde")))
-    with pytest.raises(LegacyTreeError, match="exists"):
-        export_zarr(store, KEY, path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "own"])
-
-
-def test_rows_of_several_counts_become_one_long_array(store: FeatureStore, tmp_path: Path) -> None:
-    key = FeatureKey("mer2023", "au", "CLIP_TEXT", "au_summary", "all")
-    assert export_zarr(store, key, tmp_path / "au.zarr") == 2
-    array = zarr.open_array(tmp_path / "au.zarr", mode="r")
-    assert array.attrs["counts"] == [3, 1]
-    np.testing.assert_array_equal(array[:], np.concatenate([store.get(key, "a"), store.get(key, "b")]))
-
-
-def test_more_rows_than_a_chunk(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path / "store")
-    ids = [f"s{number:04d}" for number in range(600)]
-    values = np.random.default_rng(0).standard_normal((600, 8, 4), dtype=np.float32)
-    store.put_many(KEY, ids, values, recipe={"x": 1})
-    for name in ("a.zarr", "a.zarr.zip"):
-        export_zarr(store, KEY, tmp_path / name)
-        opened = zarr.storage.ZipStore(tmp_path / name, mode="r") if name.endswith(".zip") else tmp_path / name
-        np.testing.assert_array_equal(zarr.open_array(opened, mode="r")[:], values)
-
-
 def test_json_and_usage(store: FeatureStore, tmp_path: Path) -> None:
     result = run("export", KEY, "--store", store.root, "--layout", "affectgpt", tmp_path / "out", "--json")
     assert [(r["written"], r["problems"]) for r in json.loads(result.stdout)] == [(5, [])]
-    result = run("export", KEY, "--store", store.root, "--zarr", tmp_path / "x.zarr", "--json")
-    assert json.loads(result.stdout)["samples"] == 5
-    assert run("export", KEY, "--store", store.root).exit_code == 2
+    result = run("export", KEY, "--store", store.root)
+    assert result.exit_code == 2
+    assert "`fstore pack KEY -o DIR`" in result.stderr
     assert run("export", "--store", store.root, "--layout", "affectgpt").exit_code == 2
-    assert run("export", "--store", store.root, "--zarr", tmp_path / "y.zarr").exit_code == 2

@@ -19,7 +19,7 @@ for name, target in NAMES.items():
     register_encoder(name, target)
 KEY = "my/frame/MeanColour/uniform/4"
 ADVICE = re.compile(
-    r"copy or download|name a file|add the column|look at the path|tries again|make it readable|is there"
+    r"copy or download|name a file|add the column|look at the path|tries again|make it readable|is there|name a video"
 )
 
 # A name that is a path in another system, one that leads out of a folder, an option, and names outside ASCII.

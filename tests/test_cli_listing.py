@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from cli_factories import IDS, KEY, OTHER, feature_set_of, first_recipe, make_store, run, second_recipe, values
 
-from featurestore import Failure, FeatureStore
+from featurestore import Failure, Features, FeatureStore
 from featurestore.cli.inventory import take_inventory
 from featurestore.cli.listing import _info, _row
-from featurestore.storage.writer import Rows, commit, row_line
+from featurestore.errors import FormatVersionError
+from featurestore.storage.rows import as_rows, checked
+from featurestore.storage.writer import commit
 
 
 @pytest.fixture
@@ -42,7 +44,8 @@ def test_ls_counts_a_sample_once_and_what_was_replaced_apart(root: Path) -> None
     store.put_many(KEY, IDS[:1], values(1, 9), recipe={"weights": "a", "dtype": "float32"}, overwrite=True)
     feature_set = feature_set_of(root)
     for seed in (1, 2):  # two writers that did not know of each other
-        rows = Rows((8, 4), np.dtype("f4"), [row_line("twice", None, None, None)], ["twice"], [values(1, seed)])
+        features = Features(values(1, seed)[0])
+        (rows,) = as_rows(feature_set.key, {"twice": checked(feature_set.key, "twice", features)})
         commit(feature_set.layout, feature_set.recipe, rows)
     (document,) = [d for d in json.loads(run("ls", "--store", root, "--json").stdout) if d["key"] == KEY]
     assert document["samples"] == 4 == len(FeatureStore(root).ids(KEY))
@@ -94,7 +97,12 @@ def test_a_document_with_any_bit_flipped_is_listed_all_the_same(root: Path) -> N
             damaged = bytearray(original)
             damaged[at] ^= 1 << at % 8
             path.write_bytes(damaged)
-            for holding in take_inventory(root):
+            try:
+                holdings = take_inventory(root)
+            except FormatVersionError:
+                assert original[at - 9 : at] == b'"format":'  # another number is that of another version
+                continue
+            for holding in holdings:
                 json.dumps(_info(holding))
                 _row(holding)
         path.write_bytes(original)

@@ -24,14 +24,20 @@ def root(tmp_path: Path) -> Path:
     return make_store(tmp_path)
 
 
-def test_compact_merges_and_compresses(root: Path) -> None:
+def test_compact_merges(root: Path) -> None:
     before = FeatureStore(root).get_many(KEY, IDS)
     assert "2 of 2 segments merged, 1 now." in run("compact", KEY, "--store", root).stdout
     assert "nothing to merge, 1 segment." in run("compact", KEY, "--store", root).stdout
-    document = json.loads(run("compact", KEY, "--codec", "zstd", "--store", root, "--json").stdout)
-    assert (document["merged"], document["segments"]) == (1, 1)
-    assert "is not one of 'zstd', 'none'" in run("compact", KEY, "--codec", "gzip", "--store", root, exit_code=2).stderr
+    document = json.loads(run("compact", KEY, "--store", root, "--json").stdout)
+    assert (document["merged"], document["segments"]) == (0, 1)
     np.testing.assert_array_equal(np.stack(before), FeatureStore(root).get_many(KEY, IDS))
+
+
+def test_who_asks_compact_to_compress_is_told_of_packs(root: Path) -> None:
+    before = files(root)
+    said = run("compact", KEY, "--codec", "zstd", "--store", root, exit_code=2).stderr
+    assert f"`fstore pack {KEY} -o DIR` writes a compressed copy" in said
+    assert files(root) == before
 
 
 def test_rm_asks_before_it_removes_samples(root: Path, tmp_path: Path) -> None:

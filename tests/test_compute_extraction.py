@@ -610,7 +610,7 @@ def test_many_small_commits_are_merged_at_the_end(
     monkeypatch.setattr("featurestore.fill.UNIT", 1)
     few, _ = run(tmp_path / "few", source, key_of("MeanColour"))
     assert len(few.feature_set(key_of("MeanColour")).reader.segments) == len(CLIPS)
-    monkeypatch.setattr("featurestore.compute.extraction.MAX_SEGMENTS", 4)
+    monkeypatch.setattr("featurestore.compute.extraction.MERGED_FROM", 5)
     many, report = run(tmp_path / "many", source, key_of("MeanColour"))
     assert report.computed == len(CLIPS)
     assert len(many.feature_set(key_of("MeanColour")).reader.segments) == 1

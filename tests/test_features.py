@@ -23,7 +23,7 @@ def test_features_show_their_shape_and_not_their_numbers() -> None:
 def test_what_a_compute_does_not_know_is_none() -> None:
     features = Features(np.zeros((1, 2), np.float32))
     rest = [getattr(features, field.name) for field in dataclasses.fields(features) if field.name != "values"]
-    assert rest == [None] * 5
+    assert rest == [None] * 6
 
 
 def test_features_have_no_other_attributes() -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("featurestore", "affect_infer")
 HEAVY = {
     "av", "cv2", "decord", "huggingface_hub", "open_clip", "peft", "pebble", "PIL", "safetensors", "scipy",
-    "soundfile", "soxr", "torch", "torchvision", "transformers", "zarr",
+    "soundfile", "soxr", "torch", "torchvision", "transformers", "xarray", "zarr",
 }  # fmt: skip
 
 

@@ -6,20 +6,23 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
+from forging import Forged
 
 from featurestore import Failure, FeatureKey, Features, FeatureStore, Recipe, Sample
 from featurestore.errors import ConfigError
 from featurestore.quality import KINDS, VerifyReport, check_store, integrity, verify
 from featurestore.storage.feature_set import FeatureSet
 from featurestore.storage.layout import Layout
-from featurestore.storage.reader import seal_of
+from featurestore.storage.reader import OLD_FORMAT, Form
 from featurestore.storage.writer import Rows, commit, row_line
 
 KEY = FeatureKey.parse("mer2023/frame/CLIP_VIT_LARGE/emotion_peak/8")
@@ -27,6 +30,7 @@ AU = FeatureKey.parse("mer2023/au/CLIP_TEXT/au_summary/all")
 RECIPE = Recipe({"weights": "some", "compute_dtype": "float32"})
 IDS = [f"sample_{number:02d}" for number in range(11)] + ["-6aNcD3dYJg_00"]
 INDICES = np.arange(8) * 3
+FORM = Form((16,), np.dtype("f4"), ("feature",))
 
 
 def values_of(id: str) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -105,7 +109,7 @@ def replace_rows(root: Path, rows: dict[str, np.ndarray[Any, Any]], indices: Any
     layout = Layout(root, KEY, RECIPE.fingerprint)
     FeatureStore(root).delete(KEY, list(rows))
     lines = [row_line(id, indices, None, None) for id in rows]
-    commit(layout, RECIPE, Rows((8, 16), np.dtype("f4"), lines, list(rows), [np.stack(list(rows.values()))]))
+    commit(layout, RECIPE, Rows(FORM, 8, [8] * len(rows), lines, list(rows), list(rows.values())))
 
 
 def kinds(report: VerifyReport) -> set[str]:
@@ -116,10 +120,10 @@ def kinds(report: VerifyReport) -> set[str]:
 
 
 @pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("codec", [None, "zstd"])
-def test_a_sound_store_raises_no_alarm(root: Path, samples: dict[str, Sample], full: bool, codec: str | None) -> None:
-    for key in (KEY, AU):
-        FeatureStore(root).compact(key, codec=codec)
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_sound_store_raises_no_alarm(root: Path, samples: dict[str, Sample], full: bool, merged: bool) -> None:
+    for key in (KEY, AU) if merged else ():
+        FeatureStore(root).compact(key)
     report = check_store(root, sources={"mer2023": samples}, full=full)
     assert [str(finding) for finding in report.findings] == []
     assert report.clean
@@ -242,11 +246,31 @@ def move_to_another_key(root: Path) -> None:
 
 def break_value(root: Path) -> None:
     folder, row = segment_of(root, IDS[5])
-    flip(folder / "c.0.0.0", row * (8 * 16 * 4 + 4) + 100)
+    flip(folder / "c.0.0.0", row * 8 * 16 * 4 + 100)
 
 
-def break_inline_checksum(root: Path) -> None:
-    flip(segment_of(root, IDS[5])[0] / "c.0.0.0", 8 * 16 * 4 + 1)
+def break_frame_checksum(root: Path) -> None:
+    (path,) = (root / "data").rglob("frames")
+    flip(path, 17)
+
+
+def break_index_checksum(root: Path) -> None:
+    path = segment_of(root, IDS[5])[0] / "c.0.0.0"
+    flip(path, path.stat().st_size - 1)
+
+
+def lose_document_long_ago(root: Path) -> None:
+    lose_document(root, 86_400 + 3_600)
+
+
+def lose_document(root: Path, age_s: float) -> Path:
+    """A copy of a segment that somebody gave up before its zarr.json, which comes last."""
+    folder = segment_of(root, IDS[5])[0]
+    copy = folder.with_name(f"{10**19}-{'0' * 32}")
+    shutil.copytree(folder, copy, ignore=lambda *_: ["zarr.json"])
+    for path in (*copy.iterdir(), copy):
+        os.utime(path, (time.time() - age_s,) * 2)
+    return copy
 
 
 def break_shard_index(root: Path) -> None:
@@ -283,7 +307,12 @@ def reformat_recipe(root: Path) -> None:
 
 def come_from_the_future(root: Path) -> None:
     path = feature_set_of(root).layout.recipe_dir / "zarr.json"
-    path.write_text(path.read_text().replace('"format":1', '"format":2'))
+    path.write_text(path.read_text().replace('"format":2', '"format":3'))
+
+
+def come_from_the_past(root: Path) -> None:
+    path = feature_set_of(root).layout.recipe_dir / "zarr.json"
+    path.write_text(path.read_text().replace('"format":2', '"format":1'))
 
 
 def leave_a_file(root: Path) -> None:
@@ -318,7 +347,9 @@ DAMAGE: list[tuple[Callable[[Path], None], str, bool, bool]] = [
     (move_in_from_elsewhere, "segment", False, True),
     (move_to_another_key, "segment", False, True),
     (break_value, "row", True, True),
-    (break_inline_checksum, "file", True, True),
+    (break_frame_checksum, "frame_checksum", True, True),
+    (break_index_checksum, "file", True, True),
+    (lose_document_long_ago, "uncommitted", False, True),
     (break_shard_index, "file", True, True),
     (break_line, "line", False, True),
     (lose_group, "group", False, True),
@@ -327,6 +358,7 @@ DAMAGE: list[tuple[Callable[[Path], None], str, bool, bool]] = [
     (swap_recipe, "recipe", False, False),
     (reformat_recipe, "group", False, True),
     (come_from_the_future, "format", False, False),
+    (come_from_the_past, "format", False, False),
     (leave_a_file, "stray", False, False),
     (leave_a_file_in_a_segment, "stray", False, False),
     (leave_a_folder, "stray", False, False),
@@ -365,8 +397,11 @@ def contents(root: Path) -> set[bytes]:
 
 @pytest.mark.parametrize(
     ("plant", "lost"),
-    [(break_value, 1), (break_line, 1), (break_inline_checksum, 0), (break_shard_index, 0), (break_seal, 5)],
-)
+    [
+        (break_value, 1), (break_line, 1), (break_index_checksum, 0), (break_shard_index, 0), (break_frame_checksum, 0),
+        (lose_document_long_ago, 0), (break_seal, 5),
+    ],
+)  # fmt: skip
 def test_repair_keeps_every_sound_row(
     root: Path, samples: dict[str, Sample], plant: Callable[[Path], None], lost: int
 ) -> None:
@@ -377,13 +412,50 @@ def test_repair_keeps_every_sound_row(
     assert len(FeatureStore(root).ids(KEY)) == 12 - lost
 
 
-@pytest.mark.parametrize("plant", [break_value, break_line, break_shard_index])
-def test_damage_of_compressed_segments_is_found(root: Path, plant: Callable[[Path], None]) -> None:
-    FeatureStore(root).compact(KEY, codec="zstd")
-    plant(root)
-    assert not check_store(root, full=True).clean
-    assert not check_store(root, full=True, repair=True).clean
+def test_what_may_be_a_copy_on_its_way_is_neither_named_nor_moved(root: Path) -> None:
+    """Whatever another program calls its files meanwhile, and whatever lies in it."""
+    copy = lose_document(root, 82_800)
+    (copy / ".c.0.0.0.xK3d9a").write_bytes(b"")
+    os.utime(copy, (1, 1))
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert check_store(root, full=True, repair=True).clean
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    shutil.copy(segment_of(root, IDS[5])[0] / "zarr.json", copy)
+    assert kinds(check_store(root)) == {"segment", "stray"}, "with its document it is a segment, from elsewhere"
+
+
+def test_what_nobody_committed_is_named_and_repair_moves_it_aside(root: Path) -> None:
+    lose_document_long_ago(root)
+    (finding,) = check_store(root).findings
+    name = f"{10**19}-{'0' * 32}"
+    assert finding.what == f"segment {name} was never committed: it has no zarr.json"
+    assert finding.advice == "nothing reads it; repair moves it aside"
+    (finding,) = check_store(root, repair=True).findings
+    aside = feature_set_of(root).layout.housekeeping / "quarantine"
+    assert (finding.repaired, str(aside) in str(finding)) == (True, True)
+    assert sorted(path.name for path in (aside / name).iterdir()) == ["c.0.0.0", "rows"]
     assert check_store(root, full=True).clean
+
+
+@pytest.mark.parametrize("where", ["the first frame's place", "a size", "the zeros", "the checksum"])
+def test_what_only_other_readers_of_zarr_need_is_checked(tmp_path: Path, where: str) -> None:
+    """The zeros that fill up the last chunk, and the index behind them."""
+    key = FeatureKey("d", "frame", "e", "s", 1)
+    ids = [f"{number:03d}" for number in range(202)]
+    store = FeatureStore(tmp_path)
+    values = np.random.default_rng(0).standard_normal((202, 1, 3072)).astype("f4")
+    store.put_many(key, ids, values, recipe=RECIPE)
+    (path,) = (tmp_path / "data").rglob("c.0.0.0")
+    end = path.stat().st_size
+    assert end == 3 * 68 * 12_288 + 3 * 16 + 4
+    ats = {"the first frame's place": end - 52, "a size": end - 44, "the zeros": 203 * 12_288, "the checksum": end - 1}
+    assert check_store(tmp_path, full=True).clean
+    flip(path, ats[where])
+    (finding,) = check_store(tmp_path, full=True, repair=True).findings
+    assert (finding.kind, finding.repaired) == ("file", True)
+    assert "`c.0.0.0`: zeros behind the rows, or the index" in finding.what
+    assert check_store(tmp_path, full=True).clean
+    np.testing.assert_array_equal(FeatureStore(tmp_path).get_many(key, ids), values)
 
 
 def test_a_lost_recipe_is_written_anew_by_the_compute_that_made_it(root: Path) -> None:
@@ -395,20 +467,34 @@ def test_a_lost_recipe_is_written_anew_by_the_compute_that_made_it(root: Path) -
 
 
 def test_a_segment_of_another_dtype_is_found(root: Path) -> None:
-    rows = Rows((8, 16), np.dtype("f2"), [row_line("half", None, None, None)], ["half"], [np.ones((1, 8, 16), "f2")])
+    form = FORM._replace(dtype=np.dtype("f2"))
+    rows = Rows(form, 8, [8], [row_line("half", None, None, None)], ["half"], [np.ones((8, 16), "f2")])
     commit(Layout(root, KEY, RECIPE.fingerprint), RECIPE, rows)
     assert kinds(check_store(root)) == {"segment"}
 
 
-def test_a_segment_of_a_later_version_is_told_and_left_alone(root: Path) -> None:
-    document = segment_of(root, IDS[5])[0] / "zarr.json"
-    raw = document.read_bytes().replace(b'"format":1', b'"format":2')
-    found, expected = seal_of(raw)
-    document.write_bytes(raw.replace(found, expected))
+@pytest.mark.parametrize(
+    ("change", "what", "advice"),
+    [
+        ({"format": 3}, "is format 3, this version reads up to 2", "upgrade featurestore"),
+        ({"needs": ["masks"]}, "is written with masks, this version reads up to 2", "upgrade featurestore"),
+        (
+            {"format": 1},
+            "is format 1, and 2 is read",
+            OLD_FORMAT,
+        ),
+    ],
+)
+def test_a_segment_of_another_version_is_told_and_left_alone(
+    root: Path, change: dict[str, Any], what: str, advice: str
+) -> None:
+    forged = Forged(segment_of(root, IDS[5])[0])
+    forged.header.update(change)
+    forged.seal()
     before = contents(root)
     report = check_store(root, full=True, repair=True)
-    assert [(finding.kind, finding.advice) for finding in report.findings] == [("format", "upgrade featurestore")]
-    assert "is format 2, this version reads up to 1" in report.findings[0].what
+    assert [(finding.kind, finding.advice) for finding in report.findings] == [("format", advice)]
+    assert report.findings[0].what.endswith(what)
     assert contents(root) == before
 
 
@@ -418,10 +504,24 @@ def test_one_bit_of_every_byte_is_found(tmp_path: Path) -> None:
     assert silent_flips(root) == []
 
 
-def test_the_digests_of_whole_files_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without them, flips in checksums that only other Zarr readers use would be silent."""
+def test_a_look_at_what_other_readers_need_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, and without the digests of whole files, flips in the index of the shard would be silent."""
     monkeypatch.setattr(integrity.Damage, "_digests", lambda self, segment: None)
-    assert [at for _, at in silent_flips(tiny(tmp_path), "c.0.0.0")] == [8, 9, 10, 11, 20, 21, 22, 23]
+    monkeypatch.setattr(integrity.Damage, "_other_readers", lambda self, segment: None)
+    assert [at for _, at in silent_flips(tiny(tmp_path), "c.0.0.0")] == list(range(16, 16 + 16 + 4))
+
+
+def test_the_digests_of_whole_files_are_needed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checksum has 32 bits, and every four thousand millionth change leaves it as it was."""
+    folder, row = segment_of(root, IDS[5])
+    break_value(root)
+    forged = Forged(folder)
+    forged.table["crc"][row] = google_crc32c.value((folder / "c.0.0.0").read_bytes()[row * 512 : row * 512 + 512])
+    forged.write_rows()
+    (finding,) = check_store(root, full=True).findings
+    assert (finding.kind, "`c.0.0.0` fails its digest" in finding.what) == ("file", True)
+    monkeypatch.setattr(integrity.Damage, "_digests", lambda self, segment: None)
+    assert check_store(root, full=True).clean
 
 
 def tiny(tmp_path: Path) -> Path:

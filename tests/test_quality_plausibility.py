@@ -43,6 +43,18 @@ def test_what_a_sample_is_suspected_of(values: Any, frames: list[int] | None, fo
     assert suspected(values, frames) == found
 
 
+def test_a_frame_of_several_axes_is_one_row() -> None:
+    """A token, or a place in every token, may well be zero."""
+    values = np.ones((3, 2, 4), np.float32) * np.arange(1, 4)[:, None, None]
+    values[0, 1] = values[1, :, 2] = 0
+    assert suspected(values) == []
+    values[2, 1] = 0
+    values[2, 0] = 0
+    assert suspected(values) == [("zero", 1)]
+    values[0, 0, 0] = values[0, 1, 3] = np.inf
+    assert suspected(values) == [("nonfinite", 1), ("zero", 1)]
+
+
 def test_what_may_repeat_is_not_suspected_of_it() -> None:
     assert suspected(FIRST, list(range(8)), "au") == []
     assert suspected(FIRST, None, "audio") == []  # windows of a sound that is shorter than one

@@ -310,11 +310,11 @@ def test_a_later_format_is_refused_with_the_words_to_upgrade(tmp_path: Path) -> 
     fill(tmp_path, ["a"])
     document = segment_dirs(tmp_path)[0].parents[1] / "zarr.json"
     raw = document.read_bytes()
-    document.write_bytes(raw.replace(b'"format":1', b'"format":2'))
-    with pytest.raises(FormatVersionError, match="is format 2, this version reads up to 1: upgrade featurestore"):
+    document.write_bytes(raw.replace(b'"format":2', b'"format":3'))
+    with pytest.raises(FormatVersionError, match="is format 3, this version reads up to 2; upgrade featurestore"):
         FeatureStore(tmp_path).recipes(KEY)
     document.write_bytes(raw)
-    reseal(segment_dirs(tmp_path)[0] / "zarr.json", b'"format":1', b'"format":2')
+    reseal(segment_dirs(tmp_path)[0] / "zarr.json", b'"format":2', b'"format":3')
     store = FeatureStore(tmp_path, compute=Making({"weights": "abc", "origin": "test"}))
     for call in (
         lambda: store.get(KEY, "a"),
@@ -328,7 +328,7 @@ def test_a_later_format_is_refused_with_the_words_to_upgrade(tmp_path: Path) -> 
         lambda: store.compact(KEY),
         lambda: store.put_many(KEY, ["b"], batch(["b"]), recipe=store.compute.recipe(KEY)),  # type: ignore[union-attr]
     ):
-        with pytest.raises(FormatVersionError, match="is format 2, this version reads up to 1: upgrade featurestore"):
+        with pytest.raises(FormatVersionError, match="is format 3, this version reads up to 2; upgrade featurestore"):
             call()
 
 

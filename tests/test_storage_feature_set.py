@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from store_factories import KEY, RECIPE, fill, recipe_dir, values_of
 
 from featurestore import Failure, Features, FeatureStore, Recipe
 from featurestore.errors import CorruptSegmentError, ExistsError, FormatVersionError, StoreError, UnknownRecipeError
+from featurestore.storage import durable, reader
+from featurestore.storage import feature_set as room
 from featurestore.storage.feature_set import FeatureSet, reading
 from featurestore.storage.layout import Layout, read_recipe
 from featurestore.storage.reader import CorruptRowError, UnknownFormatError
@@ -85,7 +90,7 @@ def test_the_recipe_is_read_from_beside_the_segments(tmp_path: Path) -> None:
     with pytest.raises(UnknownRecipeError, match="cannot be read as a recipe"):
         read_recipe(layout)
     recipe_dir(tmp_path).rename(layout.recipe_dir)
-    with pytest.raises(UnknownRecipeError, match="holds another recipe than its place says"):
+    with pytest.raises(UnknownRecipeError, match="holds another recipe than its folder is named after"):
         read_recipe(layout)
 
 
@@ -103,3 +108,110 @@ def test_what_the_reader_raises_is_said_in_our_words(tmp_path: Path) -> None:
         with pytest.raises(kind) as caught, reading(KEY):
             raise error
         assert caught.value is error if kind in (KeyError,) or error is own else caught.value is not error
+
+
+# -- one sample after the other, beside other processes ----------------------------------------------
+
+
+def one_clock_tick(monkeypatch: pytest.MonkeyPatch, segments: Path) -> None:
+    """All commits seem to be made within one tick of the file system's clock."""
+    stat, then = os.stat, segments.stat().st_mtime_ns
+
+    def still(path: Any, **options: Any) -> Any:
+        status = stat(path, **options)
+        if str(path) != str(segments):
+            return status
+        return SimpleNamespace(st_mtime_ns=then, st_nlink=status.st_nlink, st_mode=status.st_mode)
+
+    monkeypatch.setattr(reader.os, "stat", still)
+
+
+def counting_links(root: Path) -> FeatureStore:
+    """A store with three segments; skips where this file system does not count folders in links."""
+    store = fill(root, ["a"], ["b"], ["c"])
+    if segments_of(root).stat().st_nlink != 2 + 3:
+        pytest.skip("this file system does not count folders in the links of the one above")
+    return store
+
+
+def segments_of(root: Path) -> Path:
+    return recipe_dir(root) / "segments"
+
+
+@pytest.mark.parametrize("count", [10, 300])
+def test_a_commit_of_one_sample_does_not_list_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    store = counting_links(tmp_path)
+    monkeypatch.setattr(durable, "fsync", lambda fd: None)
+    for number in range(count - 3):
+        store.put(KEY, f"s{number}", values_of(f"s{number}"), recipe=RECIPE)
+    store.get(KEY, "a")  # which recipe is meant is found once
+    listed, opened = [], []
+    scandir, listdir, open_segment = os.scandir, os.listdir, reader.open_segment
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listdir(path))
+    monkeypatch.setattr(reader, "open_segment", lambda *args: opened.append(args) or open_segment(*args))
+    for id in "xyz":
+        assert store.put(KEY, id, values_of(id), recipe=RECIPE)
+        assert store.get(KEY, id).tobytes() == values_of(id).tobytes()
+    assert listed == []
+    assert len(opened) == 3  # the new ones
+    assert len(FeatureStore(tmp_path).ids(KEY)) == count + 3
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_others_commit_between_two_commits_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: bool
+) -> None:
+    store = counting_links(tmp_path)
+    store.put(KEY, "d", values_of("d"), recipe=RECIPE)
+    one_clock_tick(monkeypatch, segments_of(tmp_path))
+    if not counts:  # the mutant
+        changed = reader.Reader._changed
+        monkeypatch.setattr(reader.Reader, "_changed", lambda self: (changed(self)[0], 2 + 4))
+    store.refresh()
+    FeatureStore(tmp_path).put(KEY, "x", values_of("x"), recipe=RECIPE)
+    if counts:
+        with pytest.raises(ExistsError, match="'x', are stored with other values"):
+            store.put(KEY, "x", values_of("y"), recipe=RECIPE)
+    else:
+        assert store.put(KEY, "x", values_of("y"), recipe=RECIPE)
+    assert stored(tmp_path)["x"] == "x"
+
+
+def test_what_others_commit_during_a_commit_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = counting_links(tmp_path)
+    one_clock_tick(monkeypatch, segments_of(tmp_path))
+    commit = room.commit
+
+    def beside(*args: Any, **options: Any) -> str:
+        monkeypatch.setattr(room, "commit", commit)
+        name = commit(*args, **options)
+        FeatureStore(tmp_path).put(KEY, "x", values_of("x"), recipe=RECIPE)
+        return name
+
+    monkeypatch.setattr(room, "commit", beside)
+    store.put(KEY, "d", values_of("d"), recipe=RECIPE)
+    with pytest.raises(ExistsError, match="'x', are stored with other values"):
+        store.put(KEY, "x", values_of("y"), recipe=RECIPE)
+    assert stored(tmp_path) == {id: id for id in "abcdx"}
+
+
+def test_where_links_do_not_count_a_commit_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on btrfs, where a folder has one link whatever is in it."""
+    store = fill(tmp_path, ["a"], ["b"], ["c"])
+    segments = segments_of(tmp_path)
+    stat, then = os.stat, segments.stat().st_mtime_ns
+
+    def one_link(path: Any, **options: Any) -> Any:
+        status = stat(path, **options)
+        if str(path) != str(segments):
+            return status
+        return SimpleNamespace(st_mtime_ns=then, st_nlink=1, st_mode=status.st_mode)
+
+    monkeypatch.setattr(reader.os, "stat", one_link)
+    store.refresh()
+    FeatureStore(tmp_path).put(KEY, "x", values_of("x"), recipe=RECIPE)
+    with pytest.raises(ExistsError, match="'x', are stored with other values"):
+        store.put(KEY, "x", values_of("y"), recipe=RECIPE)

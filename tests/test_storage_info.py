@@ -72,6 +72,27 @@ def test_info_has_every_shape_of_an_all_key_once(tmp_path: Path) -> None:
     for id, n in (("a", 1), ("b", 3), ("c", 1)):
         store.put(ALL, id, values_of(id, n), recipe=RECIPE)
     assert agrees(tmp_path, ALL).shapes == ((1, DIM), (3, DIM))
+    store.put_many(ALL, ["d", "e"], [values_of("d", 3), values_of("e", 2)], recipe=RECIPE)
+    assert agrees(tmp_path, ALL).shapes == ((1, DIM), (3, DIM), (2, DIM))
+
+
+def test_info_and_explain_of_frames_with_axes_of_their_own(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    values = [values_of(id, n, 8).reshape(n, 2, 4) for id, n in (("a", 2), ("b", 1))]
+    store.put_many(ALL, ["a", "b"], values, recipe=RECIPE, axes=("token", "feature"))
+    assert agrees(tmp_path, ALL).shapes == ((2, 2, 4), (1, 2, 4))
+    found = store.explain(ALL, "b")
+    assert (found.shape, found.axes) == ((1, 2, 4), ("token", "feature"))
+    store.put_many(KEY, ["a"], np.ones((1, 4, 2, 4), np.uint8), recipe=RECIPE)
+    assert agrees(tmp_path, KEY).shapes == ((4, 2, 4),)
+    assert store.explain(KEY, "a").axes == ("axis_1", "feature")
+
+
+def test_what_was_never_committed_is_not_counted(tmp_path: Path) -> None:
+    fill(tmp_path, ["a", "b"], ["c"])
+    (segment_dirs(tmp_path)[0] / "zarr.json").unlink()
+    info = agrees(tmp_path, KEY)
+    assert (info.samples, info.segments, info.damaged) == (1, 1, 0)
 
 
 def test_info_and_explain_say_where_nothing_is_stored(tmp_path: Path) -> None:
@@ -104,7 +125,7 @@ def test_explain_says_where_a_sample_is_and_what_it_was_made_of(tmp_path: Path) 
     found = store.explain(KEY, "b")
     assert (found.key, found.fingerprint, found.recipe, found.id) == (KEY, FINGERPRINT, Recipe(RECIPE), "b")
     assert (found.stored, found.segment, found.row) == (True, segment_dirs(tmp_path)[1].name, 0)
-    assert (found.shape, found.dtype, found.codec, found.problem) == ((4, DIM), "float32", None, None)
+    assert (found.shape, found.dtype, found.axes, found.problem) == ((4, DIM), "float32", ("feature",), None)
     assert (found.frame_indices, found.timestamps_s) == (frames.tolist(), seconds.tolist())
     assert found.provenance == {"note": 1}
     assert found.made_with["numpy"] == np.__version__

@@ -6,15 +6,16 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from store_factories import ALL, DIM, KEY, RECIPE, batch, fill, flip, header_of, segment_dirs, values_of
+from store_factories import ALL, DIM, KEY, RECIPE, batch, fill, flip, header_of, rows_of, segment_dirs, values_of
 
 from featurestore import FeatureKey, FeatureStore, Recipe
-from featurestore.errors import ConfigError, CorruptSegmentError
+from featurestore.errors import CorruptSegmentError
 from featurestore.storage import maintenance as room
 from featurestore.storage import writer as segment_room
 from featurestore.storage.feature_set import FeatureSet
@@ -53,35 +54,23 @@ def grow_old(root: Path, seconds: float) -> None:
 # -- replacing ---------------------------------------------------------------------------------------
 
 
-def test_rows_that_a_killed_overwrite_left_never_count_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An overwrite by another number of frames is two segments; killed between them, it leaves the id in both lengths.
-    Which of them counts was decided then, and rewriting either segment for the sake of another id changes nothing."""
-
-    def put(ids: list[str], frames: int, value: float, overwrite: bool = False) -> None:
-        rows = [np.full((frames, DIM), value, np.float32) for _ in ids]
-        FeatureStore(root).put_many(ALL, ids, rows, recipe=RECIPE, overwrite=overwrite)
-
-    def end_after_one(*args: Any, **options: Any) -> str:
-        if commits:
-            raise KeyboardInterrupt
-        commits.append(1)
-        return segment_room.commit(*args, **options)
-
-    for attempt in range(12):  # the rest of a name is random, and sorts either way
-        root, commits = tmp_path / str(attempt), list[int]()
-        put(["x", "y"], 1, 1.0)
-        with monkeypatch.context() as patch:
-            patch.setattr(room, "commit", end_after_one)
-            with pytest.raises(KeyboardInterrupt):
-                put(["x", "z"], 2, 2.0, overwrite=True)
-        counted = stored(root, ALL)
-        assert counted["x"] == np.full((2, DIM), 2.0, np.float32).tobytes()
-        FeatureStore(root).delete(ALL, ["z"])
-        assert stored(root, ALL) == {id: counted[id] for id in ("x", "y")}
-        FeatureStore(root).delete(ALL, ["y"])
-        assert stored(root, ALL) == {"x": counted["x"]}
-        FeatureStore(root).compact(ALL)
-        assert stored(root, ALL) == {"x": counted["x"]}
+@pytest.mark.parametrize("max_bytes", [room.MAX_BYTES, DIM * 4])
+def test_an_overwrite_is_one_segment_whatever_the_lengths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int
+) -> None:
+    """So that nobody sees one of two samples replaced, and a killed one has replaced nothing."""
+    store = FeatureStore(tmp_path)
+    rows = [values_of(id, 1) for id in "xyz"]
+    store.put_many(ALL, ["x", "y", "z"], rows, recipe=RECIPE)
+    (old,) = names(tmp_path, ALL)
+    monkeypatch.setattr(room, "MAX_BYTES", max_bytes)
+    store.put_many(ALL, ["x", "z"], [values_of("v", 2), values_of("w", 5)], recipe=RECIPE, overwrite=True)
+    (new,) = set(names(tmp_path, ALL)) - {old}
+    path = segment_dirs(tmp_path, ALL)[names(tmp_path, ALL).index(new)]
+    assert header_of(path)["replaces"] == [old]
+    assert stored(tmp_path, ALL) == {
+        id: values_of(value, n).tobytes() for id, value, n in (("x", "v", 2), ("y", "y", 1), ("z", "w", 5))
+    }
 
 
 def test_a_delete_is_one_segment_with_the_survivors(tmp_path: Path) -> None:
@@ -114,8 +103,7 @@ def test_replaces_names_all_that_its_predecessors_replace_and_is_still_there(tmp
 def test_an_id_stored_twice_is_deleted_and_overwritten_wherever_it_is(tmp_path: Path) -> None:
     store = fill(tmp_path, ["a", "b"])
     feature_set = feature_set_of(tmp_path)
-    line = segment_room.row_line("a", None, None, None)
-    later = segment_room.Rows((4, DIM), np.dtype(np.float32), [line], ["a"], [batch(["second"])])
+    later = rows_of({"a": values_of("second")})
     segment_room.commit(feature_set.layout, Recipe(RECIPE), later)
     assert stored(tmp_path) == expected(a="a", b="b")
     store.put_many(KEY, ["a"], batch(["x"]), recipe=RECIPE, overwrite=True)
@@ -140,7 +128,6 @@ def test_what_is_kept_beside_a_row_goes_with_it(tmp_path: Path) -> None:
     fill(tmp_path, ["e"])
     store.delete(KEY, ["a"])
     store.compact(KEY)
-    store.compact(KEY, codec="zstd")
     features = FeatureStore(tmp_path).get_features(KEY, "c")
     assert features.frame_indices is not None
     assert features.timestamps_s is not None
@@ -161,7 +148,7 @@ def test_nothing_is_replaced_by_a_copy_of_damage(tmp_path: Path, action: str) ->
     """Also where the damaged row is not the one that is meant, and was read well before."""
     store = fill(tmp_path, IDS, ["e"])
     store.get_many(KEY, IDS)
-    flip(segment_dirs(tmp_path)[0] / "c.0.0.0", 2 * (4 * DIM * 4 + 4))  # of "c"
+    flip(segment_dirs(tmp_path)[0] / "c.0.0.0", 2 * 4 * DIM * 4)  # of "c"
     before = names(tmp_path)
     for one in (store, FeatureStore(tmp_path)):
         with pytest.raises(CorruptSegmentError, match=r"; nothing was replaced, repair it first; `.*repair=True"):
@@ -202,13 +189,13 @@ def test_compact_merges_all_that_fits_and_changes_nothing_that_is_read(tmp_path:
 
 
 def test_segments_of_at_most_a_gigabyte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = 4 * DIM * 4 + 4
-    monkeypatch.setattr(room, "MAX_BYTES", 5 * row)
+    row, index = 4 * DIM * 4, 16 + 4  # a segment as it is stored has that too
+    monkeypatch.setattr(room, "MAX_BYTES", 5 * row + 3 * index)
     store = fill(tmp_path, ["a", "b"], ["c", "d"], ["e"], ["f", "g", "h"], ["i"], list("jklmnopqrst"))
     # A batch that is larger than a segment may be is split as it is put.
-    assert [segment.n for segment in feature_set_of(tmp_path).reader.segments][5:] == [6, 5]
+    assert [segment.n for segment in feature_set_of(tmp_path).reader.segments][5:] == [5, 5, 1]
     store.compact(KEY)
-    assert [segment.n for segment in feature_set_of(tmp_path).reader.segments] == [5, 4, 6, 5]
+    assert [segment.n for segment in feature_set_of(tmp_path).reader.segments] == [5, 4, 5, 5, 1]
     assert store.compact(KEY) == 0
     assert stored(tmp_path) == expected(**{id: id for id in "abcdefghijklmnopqrst"})
 
@@ -217,10 +204,7 @@ def test_lexically_first_answers_the_same_before_and_after(tmp_path: Path) -> No
     """Also against a copy that another process commits meanwhile, with a time between those that are merged."""
     feature_set = None
     for time_ns, value in ((10, "first"), (20, "second"), (30, "third")):
-        rows = segment_room.Rows(
-            (4, DIM), np.dtype(np.float32), [segment_room.row_line(id, None, None, None) for id in ("x", value)],
-            ["x", value], [batch([value, value])],
-        )  # fmt: skip
+        rows = rows_of({"x": values_of(value), value: values_of(value)})
         layout = Layout(tmp_path, KEY, Recipe(RECIPE).fingerprint)
         segment_room.commit(layout, Recipe(RECIPE), rows, time_ns=time_ns)
         feature_set = feature_set_of(tmp_path)
@@ -228,48 +212,59 @@ def test_lexically_first_answers_the_same_before_and_after(tmp_path: Path) -> No
     assert before["x"] == values_of("first").tobytes()
     assert feature_set is not None
     feature_set.compact()
-    rows = segment_room.Rows(
-        (4, DIM), np.dtype(np.float32), [segment_room.row_line("x", None, None, None)], ["x"], [batch(["late"])]
-    )
-    segment_room.commit(feature_set.layout, Recipe(RECIPE), rows, time_ns=15)
+    segment_room.commit(feature_set.layout, Recipe(RECIPE), rows_of({"x": values_of("late")}), time_ns=15)
     assert stored(tmp_path) == before
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_compression_is_undone_only_when_asked(tmp_path: Path, dtype: Any) -> None:
-    store = fill(tmp_path, IDS, ["e"], dtype=dtype)
+def test_a_sample_above_the_size_of_a_segment_has_one_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MAX_BYTES", 6 * DIM * 4 + 40)
+    lengths = {"a": 2, "b": 3, "large": 9, "c": 1, "d": 5}
+    store = FeatureStore(tmp_path)
+    store.put_many(ALL, list(lengths), [values_of(id, n) for id, n in lengths.items()], recipe=RECIPE)
 
-    def codecs() -> list[str | None]:
-        return sorted((segment.codec for segment in feature_set_of(tmp_path).reader.segments), key=str)
+    def segments() -> list[list[str]]:
+        return [[line["id"] for _, line in one.lines()] for one in feature_set_of(tmp_path, ALL).reader.segments]
 
-    assert store.compact(KEY, codec="zstd") == 2
-    assert codecs() == ["zstd"]
-    store.put_many(KEY, ["f"], batch(["f"], dtype), recipe=RECIPE)
-    store.put_many(KEY, ["g"], batch(["g"], dtype), recipe=RECIPE)
-    assert store.compact(KEY) == 2  # as extract does at its end: what was compressed stays so
-    assert codecs() == [None, "zstd"]
-    store.delete(KEY, ["a"])
-    assert codecs() == [None, "zstd"]
-    assert store.compact(KEY, codec="zstd") == 2
-    assert codecs() == ["zstd"]
-    assert store.compact(KEY, codec="zstd") == 0
-    np.testing.assert_array_equal(store.get_many(KEY, list("bcdefg")), batch("bcdefg", dtype))
-    assert store.compact(KEY, codec="none") == 1
-    assert codecs() == [None]
-    np.testing.assert_array_equal(FeatureStore(tmp_path).get_many(KEY, list("bcdefg")), batch("bcdefg", dtype))
-    with pytest.raises(ConfigError, match="codec 'gzip' is not one of: none, zstd"):
-        store.compact(KEY, codec="gzip")
+    assert segments() == [["a", "b"], ["large"], ["c", "d"]]
+    for merged in (0, 0):
+        assert store.compact(ALL) == merged
+    store.delete(ALL, ["c"])
+    store.put_many(ALL, ["large"], [values_of("larger", 11)], recipe=RECIPE, overwrite=True)
+    assert sorted(segments()) == [["a", "b"], ["d"], ["large"]]
+    lengths["large"] = 11
+    del lengths["c"]
+    values = {id: values_of("larger" if id == "large" else id, n) for id, n in lengths.items()}
+    assert stored(tmp_path, ALL) == {id: one.tobytes() for id, one in values.items()}
 
 
-def test_rows_of_several_lengths_are_merged_by_length(tmp_path: Path) -> None:
+def test_samples_of_all_lengths_are_merged_into_one_segment(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     lengths = {f"s{number}": 1 + number % 3 for number in range(9)}
     for id, n in lengths.items():
         store.put_many(ALL, [id], [values_of(id, n)], recipe=RECIPE)
     assert store.compact(ALL) == 9
-    assert sorted(segment.shape[0] for segment in feature_set_of(tmp_path, ALL).reader.segments) == [1, 2, 3]
+    (segment,) = feature_set_of(tmp_path, ALL).reader.segments
+    assert segment.array_shape == (18, DIM)
     for id, n in lengths.items():
         np.testing.assert_array_equal(FeatureStore(tmp_path).get(ALL, id), values_of(id, n))
+
+
+def test_a_merge_reads_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fill(tmp_path, [f"s{number}" for number in range(300)], ["x"])
+    monkeypatch.setattr(room, "_BLOCK_BYTES", 10 * 4 * DIM * 4)
+    before, sizes = stored(tmp_path), []
+    commit = segment_room.commit
+
+    def counting(layout: Layout, recipe: Recipe, rows: Any, **options: Any) -> str:
+        blocks = (sizes.append(len(block)) or block for block in rows.blocks)
+        return commit(layout, recipe, replace(rows, blocks=blocks), **options)
+
+    monkeypatch.setattr(room, "commit", counting)
+    assert store.compact(KEY) == 2
+    assert (max(sizes), sum(sizes)) == (40, 301 * 4)
+    assert stored(tmp_path) == before
 
 
 # -- gc ----------------------------------------------------------------------------------------------
@@ -334,13 +329,13 @@ def test_gc_does_not_mind_a_writer_that_commits_while_it_looks(tmp_path: Path, m
     feature_set = feature_set_of(tmp_path)
     staged = feature_set.layout.housekeeping / "tmp" / "just now"
     staged.mkdir()
-    real = room._touched
+    real = room.touched
 
     def late(path: str) -> float:
         staged.rmdir()
         return real(path)
 
-    monkeypatch.setattr(room, "_touched", late)
+    monkeypatch.setattr(room, "touched", late)
     assert feature_set.gc(0) == 0
 
 
@@ -350,7 +345,7 @@ def test_gc_does_not_mind_a_writer_that_commits_while_it_looks(tmp_path: Path, m
 def test_quarantine_moves_the_damaged_and_keeps_the_sound_rows(tmp_path: Path) -> None:
     fill(tmp_path, IDS, ["e", "f"], ["g"])
     first, second, third = segment_dirs(tmp_path)
-    flip(first / "c.0.0.0", 2 * (4 * DIM * 4 + 4))  # one row
+    flip(first / "c.0.0.0", 2 * 4 * DIM * 4)  # one row
     flip(second / "zarr.json", 50)  # all of it
     store = FeatureStore(tmp_path)
     with pytest.raises(CorruptSegmentError):

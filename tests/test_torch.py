@@ -16,6 +16,7 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, S
 
 from featurestore import FeatureKey, FeatureStore, MissingFeatureError
 from featurestore.errors import ConfigError, ValuesError
+from featurestore.storage.reader import Found, Reader
 from featurestore.torch import Batch, FeatureDataset, Item, loader
 
 KEY = FeatureKey("d", "frame", "E", "uniform", 4)
@@ -248,13 +249,63 @@ def test_every_way_to_a_batch_gives_the_same(store: FeatureStore, kind: str) -> 
         assert {type(batch) for batch in found} == {Batch}
 
 
-def test_a_loader_of_a_subset_reads_once_a_batch(counted: FeatureDataset) -> None:
-    assert [batch.ids for batch in loader(Subset(counted, [1, 3, 5, 7, 9]), 3)] == [["s1", "s3", "s5"], ["s7", "s9"]]
-    assert counted.store.asked == ["get_many"] * 2  # type: ignore[attr-defined]
-    counted.store.asked.clear()  # type: ignore[attr-defined]
-    both = ConcatDataset([counted, Subset(counted, [0])])
+@pytest.fixture
+def takes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples each read of a batch was of."""
+    sizes: list[int] = []
+    take = Reader.take
+
+    def counting(self: Reader, found: Found, out: Any = None) -> Any:
+        sizes.append(len(found))
+        return take(self, found, out)
+
+    monkeypatch.setattr(Reader, "take", counting)
+    return sizes
+
+
+def test_a_loader_of_a_subset_reads_once_a_batch(store: FeatureStore, takes: list[int]) -> None:
+    dataset = FeatureDataset(store, KEY)
+    assert [batch.ids for batch in loader(Subset(dataset, [1, 3, 5, 7, 9]), 3)] == [["s1", "s3", "s5"], ["s7", "s9"]]
+    assert takes == [3, 2]
+    takes.clear()
+    both = ConcatDataset([dataset, Subset(dataset, [0])])
     assert len(next(iter(loader(both, 11, shuffle=True))).ids) == 11
-    assert counted.store.asked == ["get_many"] * 2  # type: ignore[attr-defined]
+    assert sorted(takes) == [1, 10]
+
+
+def test_a_loader_looks_its_samples_up_once_an_epoch(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    find_all = Reader.find_all
+
+    def counting(self: Reader, ids: Sequence[str]) -> Found:
+        looked.append(len(ids))
+        return find_all(self, ids)
+
+    monkeypatch.setattr(Reader, "find_all", counting)
+    batches = loader(FeatureDataset(store, KEY), 3, shuffle=True)
+    for _ in range(2):
+        for batch in batches:
+            np.testing.assert_array_equal(batch.features.numpy(), VALUES[[int(id[1:]) for id in batch.ids]])
+    assert looked == [10, 10]
+    assert store.stats.disk_hits == 20
+
+
+def test_what_changes_during_an_epoch_shows_once_this_process_has_seen_it(store: FeatureStore) -> None:
+    epoch = iter(loader(FeatureDataset(store, KEY), 2))
+    next(epoch)
+    recipe = next(iter(store.recipes(KEY).values()))
+    store.put_many(KEY, ["s3"], VALUES[:1], recipe=recipe, overwrite=True)
+    assert next(epoch).features[1].tolist() == VALUES[0].tolist()
+    store.delete(KEY, ["s5"])
+    with pytest.raises(MissingFeatureError, match="s5"):
+        next(epoch)
+
+
+def test_with_a_memory_tier_a_loader_asks_the_tier(store: FeatureStore) -> None:
+    tiered = FeatureStore(store.root, memory_bytes=1 << 20)
+    for _ in range(2):
+        assert len(list(loader(FeatureDataset(tiered, KEY), 5))) == 2
+    assert (tiered.stats.disk_hits, tiered.stats.memory_hits) == (10, 10)
 
 
 def test_without_a_collate_function_pytorch_makes_ids_and_a_tensor(store: FeatureStore) -> None:

@@ -1,10 +1,9 @@
-"""Export rows of a store: as the `.npy` tree that existing code reads, or as one plain Zarr array."""
+"""Export rows of a store as the `.npy` tree that existing code reads."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,54 +115,6 @@ def _one_file(folder: Path, partial: Path, id: str, data: bytes, overwrite: bool
         partial.unlink(missing_ok=True)
         raise LegacyTreeError(f"sample {id!r} cannot be written to {path}: {error}") from error
     report.written += 1
-
-
-def export_zarr(store: FeatureStore, key: FeatureKey, path: str | Path, *, fingerprint: str | None = None) -> int:
-    """Write one plain Zarr v3 array with its ids as attribute; how many samples.
-
-    (N, n_frames, dim) in the stored dtype; under an `all` key (sum of rows, dim), with the rows of each sample as the
-    attribute `counts`.  Attributes: ids, key, recipe.  A path ending in `.zip` becomes one zip file.
-    Raises LegacyTreeError where the path exists.
-    """
-    import zarr  # 0.4 s, which reading a store does not need
-    from zarr.storage import LocalStore, ZipStore
-
-    path = Path(path)
-    if path.exists():
-        raise LegacyTreeError(f"{path} exists; name a file that does not")
-    ids, prefix, stored = _rows(store, key, fingerprint)
-    attributes: dict[str, Any] = {"key": str(key), "recipe": stored, "ids": ids}
-    first = store.get(key, ids[0], fingerprint=prefix)
-    shape = (len(ids), *first.shape)
-    if key.n_frames == "all":
-        counts = [len(values) for _, values in _values(store, key, ids, prefix)]
-        attributes["counts"], shape = counts, (sum(counts), first.shape[1])
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        target = ZipStore(partial, mode="w") if path.suffix == ".zip" else LocalStore(partial)
-        chunks = (min(BATCH, shape[0]), *shape[1:])
-        array = zarr.create_array(target, shape=shape, chunks=chunks, dtype=first.dtype, attributes=attributes)
-        start, pending = 0, []
-        for _, values in _values(store, key, ids, prefix):
-            pending.append(values if key.n_frames == "all" else values[None])
-            if sum(map(len, pending)) >= chunks[0]:
-                start, pending = _append(array, start, pending, chunks[0])
-        _append(array, start, pending, 1)
-        target.close()
-        partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink(missing_ok=True)
-        raise
-    return len(ids)
-
-
-def _append(array: Any, start: int, pending: list[NDArray[Any]], step: int) -> tuple[int, list[NDArray[Any]]]:
-    """Write whole chunks, so that none is written twice (a zip file would keep both); what is left."""
-    rows = np.concatenate(pending) if pending else np.empty((0, *array.shape[1:]), array.dtype)
-    whole = len(rows) // step * step
-    if whole:
-        array[start : start + whole] = rows[:whole]
-    return start + whole, [rows[whole:]]
 
 
 def _rows(store: FeatureStore, key: FeatureKey, fingerprint: str | None) -> tuple[list[str], str, dict[str, Any]]:

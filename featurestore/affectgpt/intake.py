@@ -19,7 +19,7 @@ from featurestore.quality.findings import Findings
 
 BATCH_BYTES = 32 << 20
 PEEKED = 64
-STORED = ("<f4", "<f2")
+STORED = ("<f4", "<f2", "<f8")
 
 
 @dataclass(slots=True)
@@ -58,7 +58,9 @@ def open_folder(folder: FeatureFolder, findings: Findings) -> Intake:
     ids.sort()
     dtype, dim = _majority(folder, ids)
     if dtype is not None and dtype.str not in STORED:
-        message = f"{dtype} cannot be kept bit for bit: a store holds float16 or float32; {_converted('float32')}"
+        message = (
+            f"{dtype} cannot be kept bit for bit: a store keeps float16, float32, float64; {_converted('float32')}"
+        )
         findings.add("dtype", folder.name, message, *ids)
         ids = []
     return Intake(folder, ids, dtype, dim)

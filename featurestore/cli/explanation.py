@@ -51,7 +51,7 @@ class Explanation:
             "row": sample.row,
             "shape": None if sample.shape is None else list(sample.shape),
             "dtype": sample.dtype,
-            "codec": sample.codec,
+            "axes": sample.axes,
             "frame_indices": sample.frame_indices,
             "timestamps_s": sample.timestamps_s,
             "note": self.note,
@@ -66,8 +66,7 @@ class Explanation:
         lines = [f"{sample.id}", f"  key       {sample.key}@{sample.fingerprint}"]
         if sample.stored:
             checksum = "checksum ok" if sample.problem is None else f"DAMAGED: {sample.problem}"
-            codec = f", {sample.codec}" if sample.codec else ""
-            lines.append(f"  values    {sample.shape} {sample.dtype}{codec}, {checksum}")
+            lines.append(f"  values    {sample.shape} {sample.dtype}, {checksum}")
             lines.append(f"  place     row {sample.row} of segment {sample.segment}")
             made = ", ".join(
                 f"{name} {value}" for name, value in sample.made_with.items() if name not in ("host", "time")

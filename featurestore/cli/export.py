@@ -1,4 +1,4 @@
-"""`fstore export`: write stored features for code that reads `.npy` folders, or one Zarr array."""
+"""`fstore export`: write stored features for code that reads `.npy` folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from featurestore.cli.hints import message_of
-from featurestore.cli.options import GivenPath, json_option, looks_like_key, read_key, stored_option
+from featurestore.cli.options import json_option, looks_like_key, read_key, stored_option
 from featurestore.cli.output import echo_json, echo_table
 from featurestore.cli.progress import Bars
 
@@ -17,7 +17,6 @@ from featurestore.cli.progress import Bars
 @click.argument("words", nargs=-1, metavar="[KEY[@RECIPE]]... [DIR]")
 @stored_option
 @click.option("--layout", type=click.Choice(["affectgpt"]), help="Write .npy folders into DIR as that code reads them.")
-@click.option("--zarr", "zarr_path", type=GivenPath(), metavar="FILE", help="Write one Zarr array instead.")
 @click.option("--sampling-as", metavar="SAMPLING", help="Name the folder as if this were the sampling.")
 @click.option("--overwrite", is_flag=True, help="Replace files that hold other values.")
 @json_option
@@ -27,7 +26,6 @@ def export(
     words: tuple[str, ...],
     store: Path,
     layout: str | None,
-    zarr_path: Path | None,
     sampling_as: str | None,
     overwrite: bool,
     as_json: bool,
@@ -36,26 +34,17 @@ def export(
 
     \b
     fstore export KEY... --layout affectgpt DIR   .npy folders, float32; without KEY all that have a name there
-    fstore export KEY --zarr FILE                 one plain Zarr array, with its ids as attribute
+
+    `fstore pack KEY -o DIR` writes a Zarr group instead.
     """
-    from featurestore.affectgpt.exporting import ExportReport, export_tree, export_zarr, exportable
+    from featurestore.affectgpt.exporting import ExportReport, export_tree, exportable
     from featurestore.errors import RecipeError
     from featurestore.store import FeatureStore
     from featurestore.untrusted_io.files import expand_path
 
     source = FeatureStore(store, read_only=True)
-    if (layout is None) == (zarr_path is None):
-        raise click.UsageError("give --layout affectgpt DIR or --zarr FILE")
-    if zarr_path is not None:
-        if len(words) != 1:
-            raise click.UsageError("--zarr FILE takes one KEY")
-        key, prefix = read_key(words[0], store)
-        count = export_zarr(source, key, zarr_path, fingerprint=prefix)
-        if as_json:
-            echo_json({"key": str(key), "file": str(zarr_path), "samples": count})
-        else:
-            click.echo(f"{count:,} samples of {key} in {zarr_path}")
-        return
+    if layout is None:
+        raise click.UsageError("say for which code: --layout affectgpt DIR; `fstore pack KEY -o DIR` is for any other")
     if not words:
         raise click.UsageError("name the folder to write into: fstore export [KEY]... --layout affectgpt DIR")
     stored = store / "data" / words[-1].partition("@")[0]

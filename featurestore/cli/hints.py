@@ -119,6 +119,9 @@ STEPS: dict[type[FeatureStoreError], Callable[[FeatureStoreError], str]] = {
     ),
     errors.LegacyTreeError: lambda error: _line("import", error, "--dataset", "NAME", key=error.path),
     errors.ConfigError: _settings,
+    errors.FormatVersionError: lambda error: (
+        "`fstore import OLD_STORE --store NEW_STORE` copies it" if "import" in error.advice else error.advice
+    ),
 }  # fmt: skip
 
 

@@ -61,7 +61,15 @@ def import_(
 
     TREE may also be one dataset's folder, or one feature folder. Values are kept bit for bit, under a recipe that says
     where they came from. What cannot be imported is named and left where it is; the exit code is then 1.
+
+    TREE may also be a store of format 1: all of it is copied into --store, as it is and under the same recipes.
     """
+    from featurestore.storage.format_1 import is_old_store
+
+    if is_old_store(tree):
+        from featurestore.cli.old_store import import_old_store
+
+        return import_old_store(ctx, tree, store, dry_run, as_json)
     from featurestore.affectgpt.importing import import_tree
     from featurestore.affectgpt.sources import Sources
     from featurestore.store import FeatureStore

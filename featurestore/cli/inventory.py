@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +18,12 @@ from typing import Any
 from featurestore.errors import FormatVersionError
 from featurestore.key import FeatureKey
 from featurestore.untrusted_io.files import parse_json, read_untrusted
+from featurestore.version import require_format
 
-FORMAT = 1  # that of the reader, which imports numpy
 DOCUMENT_BYTES = 64 << 20  # a million names of replaced segments
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-RECORD_SIZE = 32  # of the fixed part of `rows`: 16 bytes of the id's digest come first
+RECORD_SIZE = 48  # of the fixed part of `rows`: 16 bytes of the id's digest come first, then 4-byte numbers:
+N_FRAMES = 32 // 4  # among them how many frames a sample has
 
 
 @dataclass
@@ -32,8 +35,8 @@ class Holding:
     recipe: dict[str, Any] | None
     """None where its document cannot be read"""
     samples: int = 0
-    shapes: list[tuple[int, int]] = field(default_factory=list)
-    """distinct (n_frames, dim), several under an `all` key"""
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    """distinct (n_frames, *item), several under an `all` key"""
     dtype: str | None = None
     bytes: int = 0
     """of the segments that count"""
@@ -93,7 +96,8 @@ class _Segment:
     """What a segment's document says."""
 
     n: int
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
+    """of the array: of a ragged segment (frames of all samples, *item)"""
     dtype: str
     bytes: int
     replaces: list[str]
@@ -106,10 +110,13 @@ class _Segment:
         FormatVersionError where a later version wrote it, and what it says may mean something else.
         """
         raw = read_untrusted(folder / "zarr.json", DOCUMENT_BYTES)
-        array = parse_json(raw)
-        own = _own(array, folder)
-        n, n_frames, dim = map(int, array["shape"])
-        sizes = {"rows": int(own["rows"]["bytes"])} | ({"c.0.0.0": int(own["shard"]["bytes"])} if n else {})
+        document = parse_json(raw)
+        own = _own(document, folder)
+        shape, n = tuple(map(int, document["shape"])), int(own["rows"]["samples"])
+        sizes = {"rows": int(own["rows"]["bytes"])}
+        if n:
+            sizes |= {"c" + ".0" * len(shape): int(own["shard"]["bytes"])}
+            sizes |= {"frames": int(own["frames"]["bytes"])} if own["frames"] else {}
         for name, size in sizes.items():
             if os.stat(folder / name).st_size != size:
                 raise ValueError(f"size of {name} differs from the one committed")
@@ -119,7 +126,7 @@ class _Segment:
         size = len(raw) + sum(sizes.values())
         if own["replaces"] and os.path.exists(folder / "replaces"):  # a copy of these names
             size += os.stat(folder / "replaces").st_size
-        return cls(n, (n_frames, dim), str(array["data_type"]), size, list(map(str, own["replaces"])), made_with)
+        return cls(n, shape, str(document["data_type"]), size, list(map(str, own["replaces"])), made_with)
 
 
 def _holding(root: Path, key: FeatureKey, folder: Path) -> Holding:
@@ -129,7 +136,8 @@ def _holding(root: Path, key: FeatureKey, folder: Path) -> Holding:
         try:
             segments[name] = _Segment.read(folder / "segments" / name)
         except FileNotFoundError:
-            holding.damaged += os.path.isdir(folder / "segments" / name)  # else it was removed after the listing
+            # Else it was never committed, or removed after the listing.
+            holding.damaged += os.path.isfile(folder / "segments" / name / "zarr.json")
         except FormatVersionError:
             raise
         except (OSError, ValueError, KeyError, TypeError, OverflowError):
@@ -146,10 +154,12 @@ def _holding(root: Path, key: FeatureKey, folder: Path) -> Holding:
         holding.made_with.append(segment.made_with)
         holding.dtype = holding.dtype or segment.dtype
         if segment.n:
-            counted.append((folder / "segments" / name / "rows", segment.n))
-            if segment.shape not in holding.shapes:
-                holding.shapes.append(segment.shape)
-    holding.samples = _distinct(counted)
+            counted.append((folder / "segments" / name / "rows", segment))
+    holding.samples = _distinct([(path, segment.n) for path, segment in counted])
+    for path, segment in counted:
+        item = segment.shape[1:] if key.n_frames == "all" else segment.shape[2:]
+        lengths = _lengths(path, segment.n) if key.n_frames == "all" else segment.shape[1:2]
+        holding.shapes += [shape for n in lengths if (shape := (n, *item)) not in holding.shapes]
     failed = _names(root.joinpath(".fstore", *key.parts, folder.name, "failed"))
     holding.failures = sum(name.endswith(".json") for name in failed)
     return holding
@@ -170,6 +180,18 @@ def _distinct(counted: list[tuple[Path, int]]) -> int:
     return len(digests)
 
 
+def _lengths(path: Path, n: int) -> list[int]:
+    """How many frames the samples of a ragged segment have, each number once."""
+    try:
+        with open(path, "rb") as file:
+            numbers = array("I", file.read(n * RECORD_SIZE))
+    except (FileNotFoundError, ValueError):  # removed, or cut off: `fstore verify` says so
+        return []
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return list(dict.fromkeys(numbers[N_FRAMES :: RECORD_SIZE // 4]))
+
+
 def _recipe(folder: Path) -> dict[str, Any] | None:
     try:
         recipe = _own(parse_json(read_untrusted(folder / "zarr.json", DOCUMENT_BYTES)), folder)["recipe"]
@@ -182,10 +204,7 @@ def _recipe(folder: Path) -> dict[str, Any] | None:
 
 def _own(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     own: dict[str, Any] = document["attributes"]["featurestore"]
-    if own["format"] > FORMAT:
-        raise FormatVersionError(
-            f"{folder} is format {own['format']}, this version reads up to {FORMAT}: upgrade featurestore"
-        )
+    require_format(own["format"], folder, own.get("needs", ()))
     return own
 
 

@@ -165,7 +165,7 @@ def _made_with(holding: Holding) -> list[dict[str, Any]]:
 
 
 def _show_info(holding: Holding) -> None:
-    shapes = ", ".join(f"({n}, {dim})" for n, dim in holding.shapes[:4]) + (", ..." if len(holding.shapes) > 4 else "")
+    shapes = ", ".join(map(str, holding.shapes[:4])) + (", ..." if len(holding.shapes) > 4 else "")
     click.echo(f"{holding.key}@{holding.fingerprint}")
     lines = [
         ("samples", f"{holding.samples:,} x {shapes or 'no shape yet'} {holding.dtype or ''}".rstrip()),

@@ -21,24 +21,26 @@ if TYPE_CHECKING:  # it imports numpy
 @click.command()
 @click.argument("key")
 @stored_option
-@click.option(
-    "--codec", type=click.Choice(["zstd", "none"]), help="Compress all rows, or none; else each stays as it is."
-)
+@click.option("--codec", hidden=True)
 @json_option
 def compact(key: str, store: Path, codec: str | None, as_json: bool) -> None:
     """Merge the small segments under KEY into few large ones.
 
     Readers see every sample at every moment. The merged segments stay for 15 minutes, for readers
-    that have them open; `fstore gc` frees their space after that. Compression saves about a tenth of
-    real features and makes reads several times slower.
+    that have them open; `fstore gc` frees their space after that.
     """
     from featurestore.store import FeatureStore
 
+    if codec is not None:
+        raise click.UsageError(
+            "a store is not compressed any more: it saved about a tenth of real features and made reads many times "
+            f"slower; `fstore pack {key} -o DIR` writes a compressed copy for an archive"
+        )
     parsed, prefix = read_key(key, store)
     opened = FeatureStore(store)
     before = opened.info(parsed, fingerprint=prefix)
     name = before.fingerprint
-    merged = opened.compact(parsed, fingerprint=name, codec=codec)
+    merged = opened.compact(parsed, fingerprint=name)
     after = opened.info(parsed, fingerprint=name).segments
     if as_json:
         echo_json({"key": str(parsed), "recipe": name, "merged": merged, "segments": after})

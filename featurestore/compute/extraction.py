@@ -20,7 +20,7 @@ from featurestore.storage.claims import Deferring
 from featurestore.storage.failures import FailureRecord
 from featurestore.storage.feature_set import FeatureSet, reading
 from featurestore.storage.layout import require_writable
-from featurestore.storage.maintenance import MAX_SEGMENTS
+from featurestore.storage.maintenance import MERGED_FROM
 from featurestore.storage.rows import Row
 from featurestore.store import FeatureStore
 
@@ -260,9 +260,10 @@ def _seconds(compute: Any) -> dict[str, float]:
 def _tidy(feature_set: FeatureSet) -> None:
     """Merge small segments and remove replaced ones.  Every sample is stored by now: what cannot be done can wait."""
     try:
-        if len(feature_set.reader.segments) > MAX_SEGMENTS:
+        if len(feature_set.reader.segments) >= MERGED_FROM:
             feature_set.compact()
         feature_set.gc()
+        feature_set.publish()
     except StoreError as error:  # no lock is to be had, or no room to merge
         logger.warning(
             "%s: every sample is stored, merging and removing is left to a later run (%s)", feature_set.key, error

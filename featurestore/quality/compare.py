@@ -55,7 +55,7 @@ class Distance:
 
 
 def distance(one: NDArray[Any], other: NDArray[Any]) -> Distance:
-    """Compare two arrays (n, dim) of features, in float64.  Both have the same shape."""
+    """Compare two arrays (..., dim) of features, in float64.  Both have the same shape."""
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     if a.size == 0:
         return Distance(0.0, 0.0, 1.0, 1.0)

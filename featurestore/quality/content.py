@@ -22,7 +22,7 @@ class ContentCheck:
         self.key, self.where, self.findings = key, where, findings
 
     def look(self, line: Mapping[str, Any], values: NDArray[Any]) -> None:
-        """values: (n_frames, dim) of the sample that `line` is about."""
+        """values: (n_frames, *item) of the sample that `line` is about."""
         for found in self.content.look(line["id"], values, line.get("frame_indices")):
             if found.kind == "nonfinite":
                 self._add("nonfinite", "NaN or infinite values", REMOVE, line["id"])

@@ -13,10 +13,12 @@ KINDS = {
     "stray": "a file or folder that no store makes",
     "group": "the document of a level is missing or is not the one that was written",
     "recipe": "the document with the recipe is missing or holds another recipe",
-    "format": "written by a later version",
+    "format": "written by another version",
     "segment": "a segment that readers leave out: seal, sizes, names or table do not fit",
+    "uncommitted": "a folder of a segment without its document, for more than a day: nobody will finish it",
     "row": "values that are not those committed with their id",
     "line": "what is recorded beside the values is not what was committed",
+    "frame_checksum": "of the checksums of a sample and of its frames one differs from the values",
     "file": "bytes of a segment's file changed where no row shows it",
     "record": "a record of a failure that cannot be read",
     "missing": "samples of the source that are not stored",
@@ -30,7 +32,7 @@ KINDS = {
     "differs": "a sample that comes out differently when it is made again",
     "not_made": "a stored sample that cannot be made again",
 }
-REPAIRABLE = {"group", "recipe", "segment", "row", "line", "file", "record"}
+REPAIRABLE = {"group", "recipe", "segment", "uncommitted", "row", "line", "frame_checksum", "file", "record"}
 """kinds that `verify --repair` mends: it keeps what is sound and moves the rest aside"""
 SHOWN = 5
 

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import google_crc32c
+import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import UnknownRecipeError
 from featurestore.quality.findings import Finding, Findings
 from featurestore.quality.tree import set_aside
 from featurestore.storage.feature_set import FeatureSet
+from featurestore.storage.maintenance import touched
 from featurestore.storage.reader import HEADER_BYTES, CorruptRowError, Reader, Segment
-from featurestore.storage.writer import REPLACES_FILE, SHARD_FILE, replaces_document
+from featurestore.storage.writer import REPLACES_FILE, replaces_document
 from featurestore.untrusted_io.files import read_untrusted
 
+UNCOMMITTED_S = 86_400.0  # younger ones may be what somebody is copying into the store
 AGAIN = "repair keeps the intact rows and moves the rest aside, then extract makes the missing samples again"
 Line = dict[str, Any]
+_PIECE = 1 << 16
 
 
 class Damage:
@@ -43,6 +51,10 @@ class Damage:
         len(self.reader)  # opens every segment
         for name, why in sorted(self.reader.problems.items()):
             self._add("segment", f"segment {name}: {why}", AGAIN)
+        for name in self.reader.uncommitted:
+            if time.time() - touched(os.path.join(self.reader.path, "segments", name)) > UNCOMMITTED_S:
+                self._bad_files[name] = what = f"segment {name} was never committed: it has no zarr.json"
+                self._add("uncommitted", what, "nothing reads it; repair moves it aside")
         for path in sorted(self.feature_set.failures.folder.glob("*.json")):
             try:
                 self.feature_set.failures.read(path)
@@ -70,7 +82,7 @@ class Damage:
             values = self._values(segment, row, line)
             if values is not None and line is not None and self.reader.find(line["id"]) == (segment, row):
                 yield line, values
-        self._index(segment)
+        self._other_readers(segment)
         self._replaces(segment)
         if len(self._bad_rows) == sound and segment.name not in self._bad_files:
             # Bytes that no row shows: the checksums that other Zarr readers use, and whole files.
@@ -87,7 +99,7 @@ class Damage:
     def _lines(self, segment: Segment) -> Iterator[Line | None]:
         row = 0
         try:
-            for line in segment.lines():
+            for _, line in segment.lines():
                 yield line
                 row += 1
         except CorruptRowError:
@@ -113,28 +125,48 @@ class Damage:
                 raise
             self._bad_row("row", CorruptRowError(segment, row, error.strerror or str(error)), line)
             return None
+        if segment.frames_crcs is not None:
+            self._frames(segment, row, values)
         return values
+
+    def _frames(self, segment: Segment, row: int, values: NDArray[Any]) -> None:
+        """Checksums of single frames against that of the sample; where they differ, either vouches for the values."""
+        whole = google_crc32c.value(values) == segment.crcs[row]
+        if whole and segment.frames_agree(row, values):
+            return
+        which = "those of its frames differ" if whole else "that of the whole sample differs from those of its frames"
+        what = f"row {row} of segment {segment.path}: its values are sound by one of its checksums, but {which}"
+        self._bad_files.setdefault(segment.name, what)
+        self._add("frame_checksum", what, AGAIN)
 
     def _bad_row(self, kind: str, error: CorruptRowError, line: Line | None) -> None:
         self._bad_rows.setdefault((error.segment.name, error.row), error)
         self._add(kind, str(error), AGAIN, *([line["id"]] if line else []))
 
-    def _index(self, segment: Segment) -> None:
-        """The shard's own index, which our reads of uncompressed rows do not need, but other Zarr readers do."""
+    def _other_readers(self, segment: Segment) -> None:
+        """What our reads do not need: the index of the shard, and the zeros that fill its last chunk."""
         if not segment.n:
             return
         try:
-            places = [segment.chunk(row) for row in range(segment.n)]
-        except CorruptRowError as error:
-            return self._bad_file(segment, str(error))
-        if segment.codec is None:
-            expected = [(row * segment.pitch, segment.pitch) for row in range(segment.n)]
-            if places != expected:
-                self._bad_file(segment, "the shard index does not point to the rows")
+            with open(os.path.join(segment.path, "zarr.json"), "rb") as file:
+                array = json.loads(file.read())
+            inner = array["codecs"][0]["configuration"]["chunk_shape"][0]
+            count = array["chunk_grid"]["configuration"]["chunk_shape"][0] // inner
+            stride = math.prod(segment.array_shape[1:]) * segment.dtype.itemsize
+            with open(os.path.join(segment.path, segment.shard_file), "rb") as shard:
+                shard.seek(segment.array_shape[0] * stride)
+                sound = _is_tail(shard, (inner * count - segment.array_shape[0]) * stride, inner * stride, count)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            if isinstance(error, FileNotFoundError) and not os.path.isdir(segment.path):
+                raise
+            return self._bad_file(segment, f"what other readers of Zarr need cannot be read: {error!r}")
+        if not sound:
+            self._bad_file(segment, f"`{segment.shard_file}`: zeros behind the rows, or the index, changed")
 
     def _digests(self, segment: Segment) -> None:
-        for name, header in ((SHARD_FILE, segment.header["shard"]), ("rows", segment.header["rows"])):
-            if name == "rows" or segment.n:
+        for name, field in ((segment.shard_file, "shard"), ("rows", "rows"), ("frames", "frames")):
+            header = segment.header[field]
+            if header and (name == "rows" or segment.n):
                 with open(os.path.join(segment.path, name), "rb") as file:
                     found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
                 if found != header["blake2b"]:
@@ -175,10 +207,8 @@ class Damage:
                 self.reader.recover(error)
             except CorruptRowError:
                 pass  # its line and its values both: once is enough
-        for name, what in self._bad_files.items():
-            self.reader.problems.setdefault(name, what)
         try:
-            self.feature_set.quarantine()
+            self.feature_set.quarantine(self._bad_files)
         except UnknownRecipeError as error:
             for finding in rest:
                 finding.outcome = f"not repaired, because the recipe of what is kept is not known: {error.problem}"
@@ -187,3 +217,23 @@ class Damage:
             finding.repaired = True
             folder = self.feature_set.layout.housekeeping / "quarantine"
             finding.outcome = f"moved to {folder}; extract makes the missing samples again"
+
+
+def _is_tail(shard: BinaryIO, zeros: int, chunk_bytes: int, count: int) -> bool:
+    """Whether a file goes on with so many zeros, then with the index of so many inner chunks, and ends.
+
+    A piece at a time: a segment that no store wrote may have a billion of them.
+    """
+    while zeros:
+        piece = shard.read(min(zeros, _PIECE))
+        if not piece or piece.count(0) != len(piece):
+            return False
+        zeros -= len(piece)
+    crc = 0
+    for start in range(0, count, _PIECE):
+        numbers = np.arange(start, min(count, start + _PIECE), dtype="<u8")
+        index = np.stack([numbers * chunk_bytes, np.full_like(numbers, chunk_bytes)], axis=1).tobytes()
+        if shard.read(len(index)) != index:
+            return False
+        crc = google_crc32c.extend(crc, index)
+    return shard.read(5) == crc.to_bytes(4, "little")

@@ -41,7 +41,8 @@ class Content:
         self._same: dict[bytes, list[str]] = {}
 
     def look(self, id: str, values: NDArray[Any], frames: Sequence[int] | None = None) -> Iterator[Suspicion]:
-        """values: (n_frames, dim); frames: which they are of, None where that is not known."""
+        """values: (n_frames, *item); frames: which they are of, None where that is not known."""
+        values = values.reshape(len(values), -1)
         if broken := np.count_nonzero(~np.isfinite(values).all(axis=1)):
             yield Suspicion("nonfinite", int(broken))
         filled = values.any(axis=1)

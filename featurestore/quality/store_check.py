@@ -125,7 +125,8 @@ def _check_feature_set(
     try:
         damage.check()
     except UnknownFormatError as error:
-        findings.add("format", where, str(error), advice="upgrade featurestore")
+        what, _, advice = str(error).rpartition(": ")
+        findings.add("format", where, what, advice=advice)
         return
     report.recipes += 1
     report.segments += len(feature_set.reader.segments)

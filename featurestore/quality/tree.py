@@ -19,11 +19,12 @@ from featurestore.storage.durable import fsync_dir
 from featurestore.storage.feature_set import FeatureSet
 from featurestore.storage.layout import DOCUMENT_BYTES, Layout, ensure_group, group_document, read_recipe
 from featurestore.storage.reader import FORMAT
-from featurestore.storage.writer import REPLACES_FILE, SHARD_FILE
+from featurestore.storage.writer import FRAMES_FILE, REPLACES_FILE, ROWS_FILE
 from featurestore.untrusted_io.files import read_untrusted
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-SEGMENT_FILES = {"zarr.json", "rows", SHARD_FILE, REPLACES_FILE}
+SEGMENT_FILES = {"zarr.json", ROWS_FILE, FRAMES_FILE, REPLACES_FILE}
+_SHARD = re.compile(r"c(\.0)+")
 KEY_LEVELS = 5
 
 
@@ -85,8 +86,12 @@ class Tree:
             self._stray(layout.recipe_dir / name, "not part of a recipe")
         segments = list(self._folders(layout.segments))
         for name in segments:
-            for entry in _entries(layout.segments / name):
-                if entry.name not in SEGMENT_FILES or not entry.is_file(follow_symlinks=False):
+            entries = _entries(layout.segments / name)
+            if not any(entry.name == "zarr.json" for entry in entries):
+                continue  # not committed: what another program calls its files while it copies them is its own
+            for entry in entries:
+                known = entry.name in SEGMENT_FILES or _SHARD.fullmatch(entry.name)
+                if not known or not entry.is_file(follow_symlinks=False):
                     self._stray(Path(entry.path), "not part of a segment")
         if segments:
             self._document(layout.segments, {})
@@ -98,7 +103,7 @@ class Tree:
         try:
             recipe = read_recipe(layout)
         except FormatVersionError as error:
-            self.findings.add("format", path, str(error), advice="upgrade featurestore")
+            self.findings.add("format", path, error.problem, advice=error.advice)
         except UnknownRecipeError as error:
             advice = "what was stored under it is still read; repair with the settings of extract writes it anew"
             finding = self.findings.add("recipe", path, error.problem, advice=advice)

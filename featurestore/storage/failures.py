@@ -81,6 +81,11 @@ class Failures:
             time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             sources=[written(source) for source in failure.sources],
         )
+        self.keep(record)
+        return record
+
+    def keep(self, record: FailureRecord) -> None:
+        """Keep a record as it is, instead of the one that is there."""
         body = asdict(record)
         # In the staging directory, which gc empties of what killed writers leave.
         staged = self.folder.parent / "tmp" / f"{uuid.uuid4().hex}.json"
@@ -88,14 +93,13 @@ class Failures:
             self.folder.mkdir(parents=True, exist_ok=True)
             staged.parent.mkdir(exist_ok=True)
             staged.write_text(json.dumps({"record": body, "crc32c": _checksum(body)}), encoding="utf-8")
-            os.replace(staged, self._path(id))
+            os.replace(staged, self._path(record.id))
         except OSError as error:
             raise StoreError(
                 error.errno or errno.EIO,
-                f"the failure of sample {id!r} ({record.message}) cannot be recorded: {error.strerror or error}",
+                f"the failure of sample {record.id!r} ({record.message}) cannot be recorded: {error.strerror or error}",
                 str(self.folder),
             ) from error
-        return record
 
     def clear(self, ids: Iterable[str]) -> int:
         """Forget the records of these samples; how many there were."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +26,12 @@ from featurestore.storage.durable import explain, fsync_dir
 from featurestore.storage.failures import FailureRecord, Failures
 from featurestore.storage.layout import Layout, ensure_levels, read_recipe
 from featurestore.storage.locks import Locks
-from featurestore.storage.reader import CorruptRowError, Reader, UnknownFormatError
-from featurestore.storage.rows import Row, as_rows, checked
+from featurestore.storage.manifest import write_manifest
+from featurestore.storage.reader import CorruptRowError, Found, Reader, UnknownFormatError
+from featurestore.storage.rows import DTYPES, Row, as_rows, checked, form_of
 from featurestore.storage.writer import commit
+
+logger = logging.getLogger("featurestore")
 
 
 @contextmanager
@@ -38,7 +42,8 @@ def reading(what: object) -> Iterator[None]:
     except StoreError:
         raise
     except UnknownFormatError as error:
-        raise FormatVersionError(str(error)) from error
+        problem, _, advice = str(error).rpartition(": ")
+        raise FormatVersionError(problem, advice=advice) from error
     except CorruptRowError as error:
         raise CorruptSegmentError(f"{what}: {error}") from error
     except OSError as error:
@@ -79,6 +84,16 @@ class FeatureSet:
                     check_id(id)
                 raise
 
+    def find_all(self, ids: Sequence[str]) -> Found:
+        """The same of many at once."""
+        with reading(self.key):
+            try:
+                return self.reader.find_all(ids)
+            except (UnicodeError, AttributeError, TypeError):
+                for id in ids:
+                    check_id(id)
+                raise
+
     def line(self, id: str) -> dict[str, Any] | None:
         """What is kept beside the values of a sample; None where it is not stored."""
         if self.positions([id]) == [None]:
@@ -105,9 +120,10 @@ class FeatureSet:
         overwrite: Collection[str] = (),
         keep_stored: bool = False,
         made_with: Mapping[str, Any] | None = None,
+        dtypes: Collection[np.dtype[Any]] = DTYPES,
     ) -> int:
         """Check and commit features, durable when this returns; how many were not there before.  See `keep`."""
-        rows = {id: checked(self.key, id, item) for id, item in features.items()}
+        rows = {id: checked(self.key, id, item, dtypes) for id, item in features.items()}
         fresh, _ = self.keep(rows, overwrite=overwrite, keep_stored=keep_stored, made_with=made_with)
         return len(fresh)
 
@@ -131,7 +147,7 @@ class FeatureSet:
         has seen nothing else since, neither is done again.
         """
         with reading(self.key):
-            self._look(briefly=seen is not None)
+            self._look(briefly=seen is not None or self.reader.counts_links)
             if seen is not None and self.reader.seen is seen:
                 fresh, changed = dict(rows), dict[str, Row]()
             else:
@@ -150,13 +166,13 @@ class FeatureSet:
                 ids=[id for id in changed if id not in wanted],
                 root=self.layout.root,
             )
-        for batch in as_rows(fresh):
+        for batch in as_rows(self.key, fresh):
             name = commit(self.layout, self.recipe, batch, made_with=made_with)
             with reading(self.key):
                 self.reader.see(name)
         if wanted:
             with self._alone():
-                maintenance.rewrite(self.layout, self.recipe, self.reader, set(wanted), list(as_rows(wanted)))
+                maintenance.rewrite(self.layout, self.recipe, self.reader, set(wanted), as_rows(self.key, wanted))
         if len(fresh) + len(wanted) < len(rows):
             self._fsync()
         self.failures.clear(rows)
@@ -180,11 +196,33 @@ class FeatureSet:
                 self._fsync()
         return len(present)
 
-    def compact(self, codec: str | None = None, grace_s: float = maintenance.GRACE_S) -> int:
+    def compact(self, grace_s: float = maintenance.GRACE_S) -> int:
         """Merge small segments, then remove replaced ones past the grace; how many were merged."""
         with self._alone():
-            count = maintenance.compact(self.layout, self.recipe, self.reader, codec)
+            count = maintenance.compact(self.layout, self.recipe, self.reader)
             maintenance.gc(self.layout, self.reader, grace_s)
+            write_manifest(self.layout, self.reader)
+        return count
+
+    def publish(self) -> None:
+        """Write the manifest, for readers that cannot list the folder."""
+        with self._alone():
+            write_manifest(self.layout, self.reader)
+
+    def merge_small(self) -> int:
+        """Merge the small segments, unless another process is at it; how many were merged.
+
+        What cannot be done can wait: every sample is stored.
+        """
+        try:
+            with self.locks.recipe(wait_s=0), reading(self.key):
+                self._look(force=True)
+                segments = maintenance.small(self.reader)
+                count = maintenance.compact(self.layout, self.recipe, self.reader, segments)
+                maintenance.gc(self.layout, self.reader)
+        except StoreError as error:
+            logger.debug("%s: small segments are merged by a later miss (%s)", self.key, error)
+            return 0
         return count
 
     def gc(self, grace_s: float = maintenance.GRACE_S) -> int:
@@ -200,10 +238,10 @@ class FeatureSet:
             maintenance.remove(self.layout)
         self.reader = Reader(self.reader.path, self.reader.key)
 
-    def quarantine(self) -> list[str]:
-        """Move damaged segments aside, keeping their sound rows; the names of those moved."""
+    def quarantine(self, also: Collection[str] = ()) -> list[str]:
+        """Move damaged segments aside, and those named, keeping their sound rows; the names of those moved."""
         with self.locks.recipe(), reading(self.key):
-            moved = maintenance.quarantine(self.layout, self.recipe, self.reader)
+            moved = maintenance.quarantine(self.layout, self.recipe, self.reader, also)
         self.reader = Reader(self.reader.path, self.reader.key)
         return moved
 
@@ -235,14 +273,14 @@ class FeatureSet:
             raise explain(error, f"{self.key}: what is stored already cannot be made durable") from error
 
     def check_type(self, id: str, item: Row | Features, first: Row | None) -> None:
-        """dtype and dim of a recipe are those of its first segment, or of the first row of the first batch."""
-        like = first.values if first is not None else item.values
-        shape, dtype = self.reader.row_type or (like.shape, like.dtype)
-        if (item.values.shape[1], item.values.dtype) != (shape[1], dtype):
+        """What a frame of a recipe is, is what it is in its first segment, or in the first row of the first batch."""
+        like = first if first is not None else item
+        own = item.form if isinstance(item, Row) else form_of(item)
+        form = self.reader.form or (like.form if isinstance(like, Row) else form_of(like))
+        if own != form:
             raise RecipeMismatchError(
-                f"sample {id!r} has dim {item.values.shape[1]} and dtype {item.values.dtype}, but rows of "
-                f"{self.key}@{self.fingerprint} have dim {shape[1]} and dtype {dtype}; put the dtype into the recipe, "
-                "so that other numbers have another recipe"
+                f"sample {id!r} has frames of {own}, but those of {self.key}@{self.fingerprint} are {form}; put what "
+                "differs into the recipe, so that other numbers have another recipe"
             )
 
     def _compare(self, rows: Mapping[str, Row], overwrite: Collection[str]) -> tuple[dict[str, Row], dict[str, Row]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from featurestore.errors import UnknownRecipeError
 from featurestore.key import FeatureKey, check_id
@@ -14,7 +16,7 @@ from featurestore.recipe import Recipe
 from featurestore.storage.failures import FailureRecord
 from featurestore.storage.feature_set import FeatureSet, reading
 from featurestore.storage.maintenance import waiting
-from featurestore.storage.reader import CorruptRowError
+from featurestore.storage.reader import CorruptRowError, Segment
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class FeatureSetInfo:
     recipe: Recipe | None
     """None where its document cannot be read"""
     samples: int
-    shapes: tuple[tuple[int, int], ...]
-    """distinct (n_frames, dim), several under an `all` key"""
+    shapes: tuple[tuple[int, ...], ...]
+    """distinct (n_frames, *item), several under an `all` key"""
     dtype: str | None
     bytes: int
     """on disk, of the segments that count"""
@@ -60,7 +62,7 @@ class FeatureSetInfo:
             feature_set.fingerprint,
             recipe,
             samples,
-            tuple(dict.fromkeys(segment.shape for segment in segments if segment.n)),
+            _shapes(segments),
             str(segments[0].dtype) if segments else None,
             sum(_size(Path(segment.path)) for segment in segments),
             len(segments),
@@ -86,10 +88,11 @@ class SampleInfo:
     stored: bool = False
     segment: str | None = None
     row: int | None = None
-    shape: tuple[int, int] | None = None
-    """(n_frames, dim)"""
+    shape: tuple[int, ...] | None = None
+    """(n_frames, *item)"""
+    axes: tuple[str, ...] | None = None
+    """names of the axes of an item"""
     dtype: str | None = None
-    codec: str | None = None
     made_with: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
     """why the stored values, or what is kept beside them, cannot be trusted: nothing of what follows is known then"""
@@ -104,8 +107,8 @@ class SampleInfo:
         (position,) = feature_set.positions([id])
         if position is not None:
             segment, row = position
-            known |= {"stored": True, "segment": segment.name, "row": row, "shape": segment.shape}
-            known |= {"dtype": str(segment.dtype), "codec": segment.codec, "made_with": segment.header["made_with"]}
+            known |= {"stored": True, "segment": segment.name, "row": row, "shape": segment.shape_of(row)}
+            known |= {"dtype": str(segment.dtype), "axes": segment.form.axes, "made_with": segment.header["made_with"]}
             try:
                 segment.read(row)
                 line = segment.line(row)
@@ -113,6 +116,18 @@ class SampleInfo:
             except (CorruptRowError, OSError) as error:
                 known["problem"] = str(error)
         return cls(feature_set.key, feature_set.fingerprint, feature_set.recipe, id, **known)
+
+
+def _shapes(segments: Iterable[Segment]) -> tuple[tuple[int, ...], ...]:
+    """Distinct ones of the rows, in the order in which they come."""
+    found: dict[tuple[int, ...], None] = {}
+    for segment in segments:
+        if segment.starts is None:
+            found.update(dict.fromkeys([segment.shape_of(0)] if segment.n else []))
+        else:
+            counts = np.diff(segment.starts)
+            found.update({(count, *segment.form.item): None for count in dict.fromkeys(counts.tolist())})
+    return tuple(found)
 
 
 def _size(folder: Path) -> int:

@@ -16,8 +16,8 @@ from featurestore.errors import FormatVersionError, InvalidKeyError, ReadOnlyErr
 from featurestore.key import FeatureKey
 from featurestore.recipe import Recipe
 from featurestore.storage.durable import fsync_dir, write_file
-from featurestore.storage.reader import FORMAT
 from featurestore.untrusted_io.files import parse_json, read_untrusted
+from featurestore.version import FORMAT, require_format
 
 DOCUMENT_BYTES = 16 << 20  # of a recipe; real ones have a few kB
 _durable: set[str] = set()  # recipe directories whose levels this process has fsynced
@@ -43,6 +43,20 @@ class Layout:
     def housekeeping(self) -> Path:
         """Housekeeping, outside the Zarr tree but on the same file system, so that rename works."""
         return self.root.joinpath(".fstore", *self.key.parts, self.fingerprint)
+
+    @cached_property
+    def manifest(self) -> Path:
+        """What the feature set consists of, for who cannot list it; and the records of all its segments beside it."""
+        return self.housekeeping / "manifest.json"
+
+    @cached_property
+    def manifest_rows(self) -> Path:
+        return self.housekeeping / "manifest.rows"
+
+    @cached_property
+    def probe(self) -> Path:
+        """The place of what a probe finds in the features."""
+        return self.housekeeping / "probe.json"
 
 
 def ensure_levels(layout: Layout, recipe: Recipe) -> None:
@@ -105,10 +119,7 @@ def read_recipe(layout: Layout) -> Recipe:
     path = layout.recipe_dir / "zarr.json"
     try:
         stored = parse_json(read_untrusted(path, DOCUMENT_BYTES))["attributes"]["featurestore"]
-        if stored["format"] > FORMAT:
-            raise FormatVersionError(
-                f"{path} is format {stored['format']}, this version reads up to {FORMAT}: upgrade featurestore"
-            )
+        require_format(stored["format"], path)
         recipe, key = Recipe(stored["recipe"]), stored["key"]
     except (OSError, ValueError, KeyError, TypeError, RecipeError) as error:
         if isinstance(error, FormatVersionError):

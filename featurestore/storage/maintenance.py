@@ -11,25 +11,27 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import ConfigError, CorruptSegmentError
+from featurestore.errors import CorruptSegmentError
 from featurestore.recipe import Recipe
 from featurestore.storage.durable import explain, fsync_dir
 from featurestore.storage.layout import Layout
-from featurestore.storage.reader import CorruptRowError, Reader, Segment, id_digest
+from featurestore.storage.reader import CorruptRowError, Reader, Segment, id_digest, open_segment
 from featurestore.storage.writer import Rows, commit, encode_line
 
 GRACE_S = 900.0  # how long a replaced segment stays for readers that opened before
 MAX_BYTES = 1 << 30  # of one segment
-MAX_SEGMENTS = 256  # above this extract compacts at its end
-CODECS = {"none": None, "zstd": "zstd"}
+MERGED_FROM = 16  # segments, at the end of `extract`: readers keep a file open for each
+MAX_SEGMENTS = 256  # above this a miss merges the small ones
+ALIKE = 32  # times as large as the middle one, and no larger, are those that it merges
 _BLOCK_ROWS, _BLOCK_BYTES = 256, 64 << 20
 _UNTOUCHED = "nothing was replaced, repair it first"
 _DIGEST = np.dtype([("hi", ">u8"), ("lo", ">u8")])
@@ -43,34 +45,36 @@ def rewrite(layout: Layout, recipe: Recipe, reader: Reader, drop: Collection[str
     wanted = np.frombuffer(b"".join(map(id_digest, drop)), _DIGEST)["hi"].astype(np.uint64)
     affected = [s for s in reader.segments if np.isin(wanted, s.records()["hi"].astype(np.uint64)).any()]
     for segment in affected:
-        if segment.name in reader.problems:
-            raise CorruptSegmentError(f"{reader.problems[segment.name]}; {_UNTOUCHED}")
+        if segment.name in reader.damage:
+            raise CorruptSegmentError(f"{reader.damage[segment.name].why}; {_UNTOUCHED}")
     survivors = [(segment, row, line) for line, segment, row in reader.rows(affected) if line["id"] not in drop]
-    codec = affected[0].codec if affected else None
-    _replace(layout, recipe, reader, affected, survivors, new, codec)
+    _replace(layout, recipe, reader, affected, survivors, new)
 
 
-def compact(layout: Layout, recipe: Recipe, reader: Reader, codec: str | None = None) -> int:
-    """Merge segments into as few as fit; how many were merged.  `codec` is one of CODECS, or None to keep each one's.
+def small(reader: Reader) -> list[Segment]:
+    """The segments that are not much larger than the middle one: to merge those alone costs each row little.
+
+    Were all merged each time, what was merged before would be written again and again.
+    """
+    sizes = {segment: segment.header["shard"]["bytes"] for segment in reader.segments}
+    limit = ALIKE * sorted(sizes.values())[len(sizes) // 2] if sizes else 0
+    return [segment for segment, size in sizes.items() if size <= limit]
+
+
+def compact(layout: Layout, recipe: Recipe, reader: Reader, segments: Sequence[Segment] | None = None) -> int:
+    """Merge segments, by default all that count, into as few as fit; how many were merged.
 
     Only rows that are visible are taken: each id is then in one segment only, and which of two
     copies counts does not depend on the order of names any more.  Damaged segments are left alone.
     """
-    if codec is not None and codec not in CODECS:
-        raise ConfigError(f"codec {codec!r} is not one of: {', '.join(CODECS)}")
-    alike: dict[tuple[Any, ...], list[Segment]] = {}
-    for segment in reader.segments:
-        if segment.name not in reader.problems:
-            target = segment.codec if codec is None else CODECS[codec]
-            alike.setdefault((segment.shape, target), []).append(segment)
     count = 0
-    for (_, target), segments in alike.items():
-        for group in _fitting(segments):
-            if len(group) > 1 or group[0].codec != target:
-                # One group after the other: the lines of all might not fit in memory.
-                survivors = [(segment, row, line) for line, segment, row in reader.rows(group)]
-                _replace(layout, recipe, reader, group, survivors, (), target)
-                count += len(group)
+    segments = reader.segments if segments is None else segments
+    for group in _fitting([segment for segment in segments if segment.name not in reader.damage]):
+        if len(group) > 1:
+            # One group after the other: the lines of all might not fit in memory.
+            survivors = [(segment, row, line) for line, segment, row in reader.rows(group)]
+            _replace(layout, recipe, reader, group, survivors)
+            count += len(group)
     return count
 
 
@@ -79,24 +83,26 @@ def _fitting(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
     group: list[Segment] = []
     size = 0
     for segment in segments:
-        if group and size + segment.n * segment.pitch > MAX_BYTES:
+        own = segment.header["shard"]["bytes"]
+        if group and size + own > MAX_BYTES:
             yield group
             group, size = [], 0
         group.append(segment)
-        size += segment.n * segment.pitch
+        size += own
     if group:
         yield group
 
 
-def quarantine(layout: Layout, recipe: Recipe, reader: Reader) -> list[str]:
-    """Move damaged segments aside, keeping the sound rows in their place; the names of those moved."""
+def quarantine(layout: Layout, recipe: Recipe, reader: Reader, also: Collection[str] = ()) -> list[str]:
+    """Move damaged segments aside, and those named, keeping the sound rows in their place; the names of those moved."""
     reader.refresh(force=True)
-    damaged = sorted(reader.problems)
+    damaged = sorted({*reader.damage, *also})
     partly = [segment for segment in reader.segments if segment.name in damaged]
     if partly:
-        _replace(layout, recipe, reader, partly, list(_sound_rows(reader, partly)), (), partly[0].codec)
+        _replace(layout, recipe, reader, partly, list(_sound_rows(reader, partly)))
     # What a damaged one replaced goes first: it would count again.
-    moved = [name for names in (sorted(reader.replaced_by_damaged), damaged) for name in _set_aside(layout, names)]
+    hidden = {name for each in reader.damage.values() for name in each.replaces}
+    moved = [name for names in (sorted(hidden), damaged) for name in _set_aside(layout, names)]
     reader.refresh(force=True)
     return moved
 
@@ -109,7 +115,7 @@ def gc(layout: Layout, reader: Reader, grace_s: float = GRACE_S) -> int:
     """
     now = time.time()
     on_disk = {entry.name for entry in os.scandir(layout.segments)} if layout.segments.is_dir() else set()
-    replacing = {segment.name: set(segment.replaces) & on_disk for segment in [*reader.replaced, *reader.segments]}
+    replacing = {segment.name: set(segment.replaces) & on_disk for segment in _all(reader)}
     due = {name for by, names in replacing.items() if now - _mtime(layout, by) >= grace_s for name in names}
     count = 0
     while due:
@@ -127,16 +133,27 @@ def gc(layout: Layout, reader: Reader, grace_s: float = GRACE_S) -> int:
     for entry in list(os.scandir(staged)) if staged.is_dir() else ():
         # A writer may be at work on what is young, whatever grace readers are given.
         wait_s = grace_s if entry.name.startswith("gc-") else max(grace_s, GRACE_S)
-        if now - _touched(entry.path) >= wait_s:
+        if now - touched(entry.path) >= wait_s:
             count += _take_away(entry.path)
     return count
+
+
+def _all(reader: Reader) -> list[Segment]:
+    """The segments that count, and those that others replace as far as they can be read."""
+    found = []
+    for name in reader.replaced:
+        try:
+            found.append(open_segment(os.path.join(reader.path, "segments", name), reader.fingerprint, reader.key)[0])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # removed meanwhile; or damaged, and then what replaces it names all that it replaced
+    return [*found, *reader.segments]
 
 
 def waiting(layout: Layout, reader: Reader, grace_s: float = GRACE_S) -> dict[str, float]:
     """{name: time} of the replaced segments that are still there, and when their grace is over."""
     on_disk = {entry.name for entry in os.scandir(layout.segments)} if layout.segments.is_dir() else set()
     until: dict[str, float] = {}
-    for segment in [*reader.replaced, *reader.segments]:
+    for segment in _all(reader):
         over = _mtime(layout, segment.name) + grace_s
         until |= {name: min(over, until.get(name, over)) for name in set(segment.replaces) & on_disk}
     return until
@@ -165,75 +182,59 @@ def _replace(
     reader: Reader,
     old: Sequence[Segment],
     survivors: Sequence[Kept],
-    new: Sequence[Rows],
-    codec: str | None,
+    new: Sequence[Rows] = (),
 ) -> None:
-    on_disk = {segment.name: segment for segment in [*reader.replaced, *reader.segments]}
+    if not old:  # deleted by another process meanwhile
+        for rows in new:
+            commit(layout, recipe, rows)
+        reader.refresh(force=True)
+        return
+    on_disk = {*reader.replaced, *(segment.name for segment in reader.segments)}
     names = {segment.name for segment in old}
     names |= {name for segment in old for name in segment.replaces if name in on_disk}
     # Before the first one: rows that count go on counting, against copies that others commit meanwhile, and against
     # those that a killed replacement left.  Its own time would not do, as the rest of a name is random.
-    time_ns = int(min(segment.name for segment in old)[:20]) - 1 if old else None
-    groups: dict[tuple[int, int], list[Kept]] = {}
-    for kept in survivors:
-        groups.setdefault(kept[0].shape, []).append(kept)
-    batches = list(new)
-    for shape, group in groups.items():
-        batches.append(_rows_of(shape, group))
-    batches = _joined(batches)
-    if not batches and old:
-        batches = [Rows(old[0].shape, old[0].dtype, [], [], [])]
-    # Where rows per sample vary there are several batches; until the last one is visible, all of them
-    # are only second copies of what the old segments still hold.
-    for number, batch in enumerate(batches):
-        last = number == len(batches) - 1
-        commit(
-            layout,
-            recipe,
-            batch,
-            replaces=sorted(names) if last else (),
-            codec=codec,
-            time_ns=time_ns,
-            made_with=_carried(old),
-        )
+    time_ns = int(min(segment.name for segment in old)[:20]) - 1
+    rows = _joined([*new, *([_rows_of(survivors)] if survivors else [])], old[0])
+    commit(
+        layout,
+        recipe,
+        rows,
+        replaces=sorted(names),
+        time_ns=time_ns,
+        made_with=carried(segment.header["made_with"] for segment in old),
+    )
     reader.refresh(force=True)
 
 
-def _carried(old: Sequence[Segment]) -> dict[str, Any]:
-    """What the replaced segments say of encoders and weights: merging changes no number, so it stays true."""
+def carried(made_with: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What segments say of encoders and weights: copying them changes no number, so it stays true."""
     own = ("featurestore", "numpy", "python", "host", "time")  # said anew by each commit
-    return {name: value for segment in old for name, value in segment.header["made_with"].items() if name not in own}
+    return {name: value for one in made_with for name, value in one.items() if name not in own}
 
 
-def _rows_of(shape: tuple[int, int], group: Sequence[Kept]) -> Rows:
-    lines = [encode_line(line) for _, _, line in group]
-    ids = [line["id"] for _, _, line in group]
-    return Rows(shape, group[0][0].dtype, lines, ids, _Blocks(group))
+def _rows_of(group: Sequence[Kept]) -> Rows:
+    first = group[0][0]
+    return Rows(
+        form=first.form,
+        n_frames=first.n_frames,
+        counts=[segment.shape_of(row)[0] for segment, row, _ in group],
+        lines=[encode_line(line) for _, _, line in group],
+        ids=[line["id"] for _, _, line in group],
+        blocks=_Blocks(group),
+    )
 
 
-def _joined(batches: Sequence[Rows]) -> list[Rows]:
-    """Batches of one row count made one, so that the common case is a single commit."""
-    by_shape: dict[tuple[int, int], Rows] = {}
-    for batch in batches:
-        before = by_shape.get(batch.shape)
-        if before is not None:
-            batch = replace(
-                before,
-                lines=[*before.lines, *batch.lines],
-                ids=[*before.ids, *batch.ids],
-                blocks=_Chain([before.blocks, batch.blocks]),
-            )
-        by_shape[batch.shape] = batch
-    return list(by_shape.values())
-
-
-@dataclass(frozen=True)
-class _Chain:
-    parts: Sequence[Any]
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        for part in self.parts:
-            yield from part
+def _joined(batches: Sequence[Rows], like: Segment) -> Rows:
+    """All of them as one, so that a replacement is a single commit; where none stay, no rows of a segment's form."""
+    return Rows(
+        form=like.form,
+        n_frames=like.n_frames,
+        counts=[count for batch in batches for count in batch.counts],
+        lines=[line for batch in batches for line in batch.lines],
+        ids=[id for batch in batches for id in batch.ids],
+        blocks=chain.from_iterable(batch.blocks for batch in batches),
+    )
 
 
 @dataclass(frozen=True)
@@ -243,19 +244,21 @@ class _Blocks:
     group: Sequence[Kept]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        payload = self.group[0][0].payload if self.group else 0
-        rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(payload, 1)))
-        for start in range(0, len(self.group), rows):
-            part = self.group[start : start + rows]
-            block = np.empty((len(part), *part[0][0].shape), part[0][0].dtype)
-            for out, (segment, row, _) in zip(block, part, strict=True):
-                # Every time, also where a reader has checked it before: what is written again must be right.
-                segment.checked[row] = 0
-                try:
-                    segment.read_rows([row], [out])
-                except CorruptRowError as error:
-                    raise CorruptSegmentError(f"{error}; {_UNTOUCHED}") from error
-            yield block
+        block: list[NDArray[Any]] = []
+        size = 0
+        for segment, row, _ in self.group:
+            # Every time, also where a reader has checked it before: what is written again must be right.
+            segment.checked[row] = 0
+            try:
+                block.append(segment.read(row))
+            except CorruptRowError as error:
+                raise CorruptSegmentError(f"{error}; {_UNTOUCHED}") from error
+            size += block[-1].nbytes
+            if len(block) == _BLOCK_ROWS or size >= _BLOCK_BYTES:
+                yield np.concatenate(block)
+                block, size = [], 0
+        if block:
+            yield np.concatenate(block)
 
 
 def _sound_rows(reader: Reader, partly: Sequence[Segment]) -> Iterator[Kept]:
@@ -264,7 +267,7 @@ def _sound_rows(reader: Reader, partly: Sequence[Segment]) -> Iterator[Kept]:
             segment.checked[row] = 0
             try:
                 line = segment.line(row)
-                segment.read_rows([row], [np.empty(segment.shape, segment.dtype)])
+                segment.read(row)
             except CorruptRowError:
                 continue
             if reader.find(line["id"]) == (segment, row):
@@ -296,7 +299,7 @@ def _mtime(layout: Layout, name: str) -> float:
         return time.time()
 
 
-def _touched(path: str) -> float:
+def touched(path: str) -> float:
     """When a file, or anything in a directory, was last written; now where its writer just moved it into place."""
     try:
         inside = [entry.path for entry in os.scandir(path)] if os.path.isdir(path) else []

@@ -1,7 +1,7 @@
 """The memory tier: rows kept in RAM within a budget of bytes.
 
-On a local disk the page cache already does this; the tier is for network file systems and for
-compressed stores.  It keeps private copies, so that no caller can change what another one gets.
+On a local disk the page cache already does this; the tier is for network file systems.  It keeps private
+copies, so that no caller can change what another one gets.
 """
 
 from __future__ import annotations

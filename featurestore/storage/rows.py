@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,15 @@ from featurestore.features import Features
 from featurestore.key import FeatureKey, check_id
 from featurestore.provenance import misfit, written
 from featurestore.storage import maintenance
-from featurestore.storage.reader import ROW_BYTES
+from featurestore.storage.reader import SAMPLE_BYTES, Form
 from featurestore.storage.writer import Rows, row_line
 
-DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
+DTYPES = frozenset(map(np.dtype, ("float16", "float32", "uint8")))
+IMPORTED = DTYPES | {np.dtype("float64")}  # from somebody's files: to make features in it would be a mistake
+_AXIS = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+_FLOAT32 = np.dtype(np.float32)
+_BLOCK_ROWS, _BLOCK_BYTES = 256, 32 << 20
+FROM_BFLOAT16 = "bfloat16"  # kept as float32, which holds every one of its numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,15 +39,23 @@ class Row:
     def of(cls, id: str, features: Features) -> Row:
         """Features whose form and numbers were checked.  ValuesError where their provenance is no JSON."""
         provenance = features.provenance and _as_kept(features.provenance)
+        made_in = features.values.dtype.name if features.values.dtype.name == FROM_BFLOAT16 else None
+        if made_in is not None:
+            features = replace(features, values=features.values.astype(np.float32))
         try:
-            return cls(features, row_line(id, features.frame_indices, features.timestamps_s, provenance))
+            return cls(features, row_line(id, features.frame_indices, features.timestamps_s, provenance, made_in))
         except (TypeError, ValueError) as error:
             raise ValuesError(f"sample {id!r}: provenance is not a JSON object: {error}") from None
 
     @property
     def values(self) -> NDArray[Any]:
-        """(n_frames, dim) float16 | float32"""
+        """(n_frames, *item) as they are stored"""
         return self.features.values
+
+    @property
+    def form(self) -> Form:
+        """What a frame of it is."""
+        return form_of(self.features)
 
     def as_read(self) -> dict[str, Any]:
         """The line as it will be read back: tuples are lists then."""
@@ -48,28 +63,43 @@ class Row:
         return line
 
 
-def checked(key: FeatureKey, id: str, features: Features) -> Row:
+def checked(key: FeatureKey, id: str, features: Features, dtypes: Collection[np.dtype[Any]] = DTYPES) -> Row:
     """Features as they are stored under a key; ValuesError says which sample, what, and what was expected."""
-    check_form(key, id, features)
+    check_form(key, id, features, dtypes)
     check_finite(id, features)
     return Row.of(id, features)
 
 
-def check_form(key: FeatureKey, id: str, features: Features) -> None:
+def form_of(features: Features) -> Form:
+    """What a frame of these features is, as it is stored."""
+    values = features.values
+    dtype = values.dtype if values.dtype in IMPORTED else _FLOAT32
+    return Form(values.shape[1:], dtype, features.axes or default_axes(values.ndim - 1))
+
+
+@cache
+def default_axes(count: int) -> tuple[str, ...]:
+    """Names for the axes of a frame that nobody named: the last one is the features."""
+    return (*(f"axis_{number}" for number in range(1, count)), "feature")
+
+
+def check_form(key: FeatureKey, id: str, features: Features, dtypes: Collection[np.dtype[Any]] = DTYPES) -> None:
     """The types and shapes of what is to be stored."""
     check_id(id)
     values = features.values
-    if not isinstance(values, np.ndarray) or values.dtype not in DTYPES:
+    if not isinstance(values, np.ndarray) or not (values.dtype in dtypes or values.dtype.name == FROM_BFLOAT16):
         found = getattr(values, "dtype", type(values).__name__)
-        raise ValuesError(f"sample {id!r}: values are {found}, not an array of {' or '.join(map(str, DTYPES))}")
-    expected = "(n_frames, dim)" if key.n_frames == "all" else f"({key.n_frames}, dim)"
-    if values.ndim != 2 or 0 in values.shape or key.n_frames not in ("all", len(values)):
+        names = ", ".join(sorted(map(str, dtypes)))
+        raise ValuesError(f"sample {id!r}: values are {found}, not an array of {names} or {FROM_BFLOAT16}")
+    expected = "(n_frames, ...)" if key.n_frames == "all" else f"({key.n_frames}, ...)"
+    if values.ndim < 2 or 0 in values.shape or key.n_frames not in ("all", len(values)):
         raise ValuesError(f"sample {id!r}: values are {values.shape}, not {expected} as {key} says")
-    if values.nbytes > ROW_BYTES:
+    size = values.size * form_of(features).dtype.itemsize
+    if size > SAMPLE_BYTES:
         raise ValuesError(
-            f"sample {id!r}: values are {values.nbytes} bytes, and a sample may have {ROW_BYTES}; "
-            "store fewer frames of it"
+            f"sample {id!r}: values are {size} bytes, and a sample may have {SAMPLE_BYTES}; store fewer frames of it"
         )
+    _check_axes(id, features)
     for name, dtype in (("frame_indices", np.int64), ("timestamps_s", np.float64)):
         column = getattr(features, name)
         if column is None:
@@ -87,33 +117,59 @@ def check_form(key: FeatureKey, id: str, features: Features) -> None:
         raise ValuesError(f"sample {id!r}: provenance: {problem}")
 
 
+def _check_axes(id: str, features: Features) -> None:
+    axes = features.axes
+    if axes is None:
+        return
+    named = isinstance(axes, tuple) and all(isinstance(name, str) and _AXIS.fullmatch(name) for name in axes)
+    if (
+        not named
+        or len(set(axes)) < len(axes)
+        or len(axes) != features.values.ndim - 1
+        or {"sample", "frame"} & {*axes}
+    ):
+        raise ValuesError(
+            f"sample {id!r}: axes are {axes!r}, not a tuple of {features.values.ndim - 1} different names, of letters, "
+            "digits and _, for the axes behind the frames"
+        )
+
+
 def check_finite(id: str, features: Features) -> None:
     """That values and timestamps are numbers."""
     values, timestamps_s = features.values, features.timestamps_s
-    if not np.isfinite(values).all():
-        count = int((~np.isfinite(values)).sum())
+    if not all_finite(values):
+        count = int((~np.isfinite(values.astype(np.float64))).sum())
         raise ValuesError(f"sample {id!r}: {count} of {values.size} values are NaN or infinite")
     if timestamps_s is not None and not np.isfinite(timestamps_s).all():
         raise ValuesError(f"sample {id!r}: timestamps_s hold NaN or infinite numbers; pass None where they are unknown")
 
 
-def as_rows(rows: Mapping[str, Row]) -> list[Rows]:
-    """Batches to commit: of one row count each, none above the size of a segment."""
-    groups: dict[tuple[int, ...], list[list[str]]] = {}
+def all_finite(values: NDArray[Any]) -> bool:
+    """Whether none is NaN or infinite."""
+    if values.dtype.kind == "u":
+        return True
+    return bool(np.isfinite(values if values.dtype.name != FROM_BFLOAT16 else values.astype(np.float32)).all())
+
+
+def as_rows(key: FeatureKey, rows: Mapping[str, Row]) -> list[Rows]:
+    """Batches to commit, none above the size of a segment but for a single sample that is."""
+    parts: list[list[str]] = []
+    size = maintenance.MAX_BYTES
     for id, row in rows.items():
-        parts = groups.setdefault(row.values.shape, [[]])
-        if len(parts[-1]) * (row.values.nbytes + 4) > maintenance.MAX_BYTES:
+        size += row.values.nbytes
+        if size > maintenance.MAX_BYTES:
             parts.append([])
+            size = row.values.nbytes
         parts[-1].append(id)
     return [
         Rows(
-            shape=(shape[0], shape[1]),
-            dtype=rows[ids[0]].values.dtype,
+            form=rows[ids[0]].form,
+            n_frames=None if key.n_frames == "all" else key.n_frames,
+            counts=[len(rows[id].values) for id in ids],
             lines=[rows[id].line for id in ids],
             ids=ids,
-            blocks=_Stacked([rows[id].values for id in ids]),
+            blocks=_Frames([rows[id].values for id in ids]),
         )
-        for shape, parts in groups.items()
         for ids in parts
     ]
 
@@ -126,26 +182,34 @@ def _as_kept(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-class _Stacked:
-    """Arrays of one shape and dtype as blocks of some rows, stacked when they are written."""
+class _Frames:
+    """The frames of several arrays, some arrays at a time, put behind each other when they are written."""
 
-    def __init__(self, values: Sequence[NDArray[Any]], rows: int = 256) -> None:
+    def __init__(self, values: Sequence[NDArray[Any]]) -> None:
         self.values = values
-        self.rows = rows
 
-    def __iter__(self) -> Any:
-        for start in range(0, len(self.values), self.rows):
-            part = self.values[start : start + self.rows]
-            yield np.stack(part) if (whole := _undivided(part)) is None else whole
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        start = size = 0
+        for stop, values in enumerate(self.values, 1):
+            size += values.nbytes
+            if stop - start == _BLOCK_ROWS or size >= _BLOCK_BYTES or stop == len(self.values):
+                part = self.values[start:stop]
+                yield np.concatenate(part) if (whole := _undivided(part)) is None else whole
+                start, size = stop, 0
 
 
 def _undivided(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
-    """The array of which these are the rows, one behind the other, as a view; None where they are not."""
+    """The frames of these as one view, where they lie behind each other in memory; None where they do not."""
     first = parts[0]
+    if len(parts) == 1:
+        return first
     if first.base is None or not all(part.base is first.base and part.flags.c_contiguous for part in parts):
         return None
-    begin = first.__array_interface__["data"][0]
-    if any(part.__array_interface__["data"][0] != begin + i * first.nbytes for i, part in enumerate(parts)):
-        return None
-    # All bytes of the view are bytes of the rows, whose memory its base keeps.
-    return np.lib.stride_tricks.as_strided(first, (len(parts), *first.shape), (first.nbytes, *first.strides))
+    at, count = first.__array_interface__["data"][0], 0
+    for part in parts:
+        if part.__array_interface__["data"][0] != at:
+            return None
+        at += part.nbytes
+        count += len(part)
+    # All bytes of the view are bytes of the parts, whose memory its base keeps.
+    return np.lib.stride_tricks.as_strided(first, (count, *first.shape[1:]), first.strides)

@@ -1,7 +1,8 @@
-"""Commit one immutable segment: a Zarr v3 array in three files that appears at once or not at all.
+"""Commit one immutable segment: a Zarr v3 array in a few files that appears at once or not at all.
 
-The order of the steps is the promise: staging, shard, rows, sealed zarr.json, each fsynced, then one
-rename into `segments/`, then the fsync that makes the rename durable.  `docs/format.md` has the bytes.
+The order of the steps is the promise: staging, shard, rows, what else there is, and last the sealed
+zarr.json, each fsynced, then one rename into `segments/`, then the fsync that makes the rename durable.
+`docs/format.md` has the bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import socket
@@ -29,13 +31,18 @@ from featurestore.errors import CommitUncertainError, StoreError
 from featurestore.recipe import Recipe
 from featurestore.storage.durable import create, explain, fsync, fsync_dir, write, write_file
 from featurestore.storage.layout import Layout, ensure_levels
-from featurestore.storage.reader import CHUNK_INDEX, FORMAT, IMPORTING, RECORD, SEAL_SIZE, id_digest, seal_of
+from featurestore.storage.reader import FORMAT, RECORD, SEAL_SIZE, Form, id_digest, seal_of
 from featurestore.version import __version__
 
 crc32c = google_crc32c.value
-SHARD_FILE = "c.0.0.0"
+ROWS_FILE = "rows"
+FRAMES_FILE = "frames"  # the checksums of single frames
 REPLACES_FILE = "replaces"  # what zarr.json says too: damage to either must not bring back replaced rows
-BLOCK_BYTES = 1 << 20  # written at a time: what a commit needs beside the values stays in the processor's cache
+# Written at a time, from a multiple of it on: the page cache then has the file in pages of this size, which a reader
+# maps with one fault each.  First reads of what was written in other pieces cost up to twice as much.
+PIECE_BYTES = 2 << 20
+CHUNK_BYTES = 1 << 20  # about, of the inner chunks, which other readers of Zarr read whole
+CHECKED_FRAME_BYTES = 16 << 10  # from here on frames have checksums of their own, also where all samples are as long
 
 
 # One encoder for all lines: `json.dumps` would make one for each.
@@ -44,16 +51,31 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to commit: `blocks` yields arrays (k, n_frames, dim) that together have len(lines) rows."""
+    """Rows to commit: the frames of one sample each."""
 
-    shape: tuple[int, int]
-    """(n_frames, dim)"""
-    dtype: np.dtype[Any]
-    """float16 | float32"""
+    form: Form
+    n_frames: int | None
+    """of every row; None where they differ"""
+    counts: Sequence[int]
+    """frames of each row"""
     lines: Sequence[bytes]
     """one JSON object per row, see `row_line`"""
     ids: Sequence[str]
     blocks: Iterable[NDArray[Any]]
+    """arrays (k, *item) of the form's dtype: the frames of some whole rows, one row behind the other"""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array that they make."""
+        if self.n_frames is None:
+            return (sum(self.counts), *self.form.item)
+        return (len(self.ids), self.n_frames, *self.form.item)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of one frame."""
+        size: int = math.prod(self.form.item) * self.form.dtype.itemsize
+        return size
 
 
 def row_line(
@@ -61,9 +83,10 @@ def row_line(
     frame_indices: NDArray[np.int64] | None,
     timestamps_s: NDArray[np.float64] | None,
     provenance: Mapping[str, Any] | None,
+    dtype: str | None = None,
 ) -> bytes:
-    """What is kept beside the values of a row."""
-    if frame_indices is None and timestamps_s is None and provenance is None:
+    """What is kept beside the values of a row.  `dtype` is what they were made in, where they are kept in another."""
+    if frame_indices is None and timestamps_s is None and provenance is None and dtype is None:
         # Of imported rows nothing else is known; the encoder takes many times longer for a dict than for a text.
         return b'{"id":%b}\n' % _encode(id).encode()
     line: dict[str, Any] = {"id": id}
@@ -73,6 +96,8 @@ def row_line(
         line["timestamps_s"] = timestamps_s.tolist()
     if provenance is not None:
         line["provenance"] = dict(provenance)
+    if dtype is not None:
+        line["dtype"] = dtype
     return encode_line(line)
 
 
@@ -87,7 +112,6 @@ def commit(
     rows: Rows,
     *,
     replaces: Sequence[str] = (),
-    codec: str | None = None,
     time_ns: int | None = None,
     made_with: Mapping[str, Any] | None = None,
 ) -> str:
@@ -101,21 +125,23 @@ def commit(
     try:
         ensure_levels(layout, Recipe.of(recipe))
         os.mkdir(staging)
-        shard, crcs = _write_shard(f"{staging}/{SHARD_FILE}", rows, codec)
+        written = _Values(rows)
+        written.write(f"{staging}/c{'.0' * len(rows.shape)}")
         header = {
             "format": FORMAT,
             "name": name,
             "key": str(layout.key),
             "fingerprint": layout.fingerprint,
-            "codec": codec,
-            "shard": shard,
-            "rows": _write_rows(f"{staging}/rows", rows, crcs),
+            "needs": [],
+            "shard": written.shard,
+            "rows": _write_rows(f"{staging}/{ROWS_FILE}", rows, written),
+            "frames": _write_frames(f"{staging}/{FRAMES_FILE}", written),
             "replaces": sorted(replaces),
             "made_with": {**_made_with(), **(made_with or {})},
         }
         if replaces:
             write_file(f"{staging}/{REPLACES_FILE}", [replaces_document(replaces)])
-        write_file(f"{staging}/zarr.json", [_sealed(_array_document(rows, codec, header))])
+        write_file(f"{staging}/zarr.json", [_sealed(_array_document(rows, written.inner, header))])  # the last one
         fsync_dir(staging)
         os.rename(staging, target)
     except BaseException as error:
@@ -142,54 +168,113 @@ def _uncertain(error: OSError, layout: Layout, target: str) -> CommitUncertainEr
     )
 
 
-def _write_shard(path: Path | str, rows: Rows, codec: str | None) -> tuple[dict[str, Any], NDArray[np.uint32]]:
-    """The shard: [payload | crc32c] per row, then the index of a Zarr v3 shard.  Also the checksums."""
-    if not rows.ids:
-        return {"bytes": 0, "blake2b": None}, np.empty(0, np.uint32)
-    index = np.empty(len(rows.ids), CHUNK_INDEX)
-    crcs = np.empty(len(rows.ids), np.uint32)
-    payload = rows.shape[0] * rows.shape[1] * rows.dtype.itemsize
-    digest = _Digest(len(rows.ids) * payload)
-    step = max(1, BLOCK_BYTES // (payload + 4))
-    # Fresh memory for each block would cost as much as copying into it. Two: one is digested while the next is filled.
-    buffers = [np.empty((min(step, len(rows.ids)), payload + 4), np.uint8) for _ in range(2)]
-    at = offset = 0
-    fd = create(path)
-    try:
-        for block in rows.blocks:
-            for start in range(0, len(block), step):
-                part = np.ascontiguousarray(block[start : start + step], rows.dtype)
-                if codec is None:
-                    buffers.reverse()
-                    buffer = buffers[0][: len(part)]
-                    buffer[:, :payload] = part.reshape(len(part), -1).view(np.uint8)
-                    own = np.fromiter((crc32c(row) for row in part), np.uint32, len(part))
-                    buffer[:, payload:] = own.astype("<u4").view(np.uint8).reshape(-1, 4)
-                    sizes = np.full(len(part), payload + 4, np.uint64)
-                    data: Any = buffer.reshape(-1)
-                else:
-                    frames = [_deflate(row) for row in part]
-                    own = np.fromiter((crc32c(frame) for frame in frames), np.uint32, len(part))
-                    sizes = np.fromiter(map(len, frames), np.uint64, len(part))
-                    data = b"".join(frames)
-                index["size"][at : at + len(part)] = sizes
-                index["offset"][at : at + len(part)] = offset + np.cumsum(sizes) - sizes
-                crcs[at : at + len(part)] = own
-                at += len(part)
-                offset += int(sizes.sum())
+class _Values:
+    """The shard: raw values, zeros up to a whole inner chunk, then the index of a Zarr v3 shard."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.crcs = np.zeros(len(rows.ids), np.uint32)
+        self.frame_crcs: NDArray[np.uint32] | None = None
+        if rows.n_frames is None or rows.frame_bytes >= CHECKED_FRAME_BYTES:
+            self.frame_crcs = np.zeros(sum(rows.counts), np.uint32)
+        length, size = rows.shape[0], sum(rows.counts) * rows.frame_bytes
+        self.inner = inner_chunk(length, size)
+        self.shard: dict[str, Any] = {"bytes": 0, "blake2b": None}
+
+    def write(self, path: Path | str) -> None:
+        """All of it, fsynced; a segment of no rows has no such file."""
+        rows = self.rows
+        if not rows.ids:
+            return
+        inner, chunk_count = self.inner
+        size = sum(rows.counts) * rows.frame_bytes
+        stride = size // rows.shape[0]
+        digest = _Digest(size)
+        fd = create(path)
+        try:
+            pieces = _Pieces(fd, inner * chunk_count * stride + 16 * chunk_count + 4)
+            row = frame = 0
+            for block in rows.blocks:
+                values = np.ascontiguousarray(block, rows.form.dtype.newbyteorder("<"))
+                data = values.reshape(-1).view(np.uint8)
                 digest.update(data)
-                write(fd, data)
-        if at != len(rows.ids):
-            raise ValueError(f"{at} rows were given for {len(rows.ids)} ids")
-        tail = index.tobytes()
-        tail += crc32c(tail).to_bytes(4, "little")
-        digest.update(tail)
-        write(fd, tail)
-        fsync(fd)
-        return {"bytes": offset + len(tail), "blake2b": digest.hexdigest()}, crcs
-    finally:
-        digest.close()
-        os.close(fd)
+                row = self._sum_up(data, row)
+                if self.frame_crcs is not None:
+                    own = np.fromiter(map(crc32c, values), np.uint32, len(values))
+                    self.frame_crcs[frame : frame + len(values)] = own
+                frame += len(values)
+                pieces.add(data.data)
+                digest.wait()  # whoever gives blocks may use their memory again
+            if (row, frame) != (len(rows.ids), sum(rows.counts)):
+                raise ValueError(f"{frame} frames were given for {len(rows.ids)} ids with {sum(rows.counts)}")
+            index = np.empty((chunk_count, 2), "<u8")
+            index[:, 0], index[:, 1] = np.arange(chunk_count) * (inner * stride), inner * stride
+            tail = bytes(inner * chunk_count * stride - size) + index.tobytes()
+            tail += crc32c(index.tobytes()).to_bytes(4, "little")
+            digest.update(tail)
+            pieces.add(tail)
+            pieces.finish()
+            fsync(fd)
+            self.shard = {"bytes": size + len(tail), "blake2b": digest.hexdigest()}
+        finally:
+            digest.close()
+            os.close(fd)
+
+    def _sum_up(self, data: NDArray[np.uint8], row: int) -> int:
+        """The checksums of the rows in a block; the number of the row behind them."""
+        at = 0
+        while at < len(data):
+            size = self.rows.counts[row] * self.rows.frame_bytes
+            self.crcs[row] = crc32c(data[at : at + size])
+            at += size
+            row += 1
+        return row
+
+
+def inner_chunk(length: int, size: int) -> tuple[int, int]:
+    """(length of an inner chunk along the first axis, how many): about 1 MiB each, and 1 % wasted at most.
+
+    All are as long: a shorter last one is refused by other readers, so that zeros fill it up.
+    """
+    for count in range(min(-(-size // CHUNK_BYTES), length), 0, -1):
+        inner = -(-length // count)
+        if 100 * (inner * count - length) <= length:
+            return inner, count
+    return max(length, 1), 1
+
+
+class _Pieces:
+    """Bytes written to a file in pieces that begin at multiples of PIECE_BYTES."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd = fd
+        self._memory = min(size, PIECE_BYTES)  # of one sample 2 MiB would cost more to fill than to write
+        self._rest: memoryview | None = None
+        self._filled = 0
+
+    def add(self, data: Any) -> None:
+        data = memoryview(data)
+        while data:
+            if not self._filled and len(data) >= PIECE_BYTES:  # no need for a copy
+                whole = len(data) // PIECE_BYTES * PIECE_BYTES
+                for at in range(0, whole, PIECE_BYTES):
+                    write(self.fd, data[at : at + PIECE_BYTES])
+                data = data[whole:]
+                continue
+            if self._rest is None:
+                self._rest = memoryview(bytearray(self._memory))
+            part = data[: PIECE_BYTES - self._filled]
+            self._rest[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            data = data[len(part) :]
+            if self._filled == PIECE_BYTES:
+                self.finish()
+
+    def finish(self) -> None:
+        """Write what is left."""
+        if self._rest is not None:
+            write(self.fd, self._rest[: self._filled])
+            self._filled = 0
 
 
 class _Digest:
@@ -201,16 +286,20 @@ class _Digest:
         self._last: Future[None] | None = None
 
     def update(self, data: Any) -> None:
+        self.wait()
         if self._thread is None:
             self._blake2b.update(data)
-            return
-        if self._last is not None:
-            self._last.result()  # at most one block waits
-        self._last = self._thread.submit(self._blake2b.update, data)
+        else:
+            self._last = self._thread.submit(self._blake2b.update, data)
 
-    def hexdigest(self) -> str:
+    def wait(self) -> None:
+        """Until all that was given is digested."""
         if self._last is not None:
             self._last.result()
+            self._last = None
+
+    def hexdigest(self) -> str:
+        self.wait()
         return self._blake2b.hexdigest()
 
     def close(self) -> None:
@@ -218,49 +307,60 @@ class _Digest:
             self._thread.shutdown()
 
 
-def _deflate(row: NDArray[Any]) -> bytes:
-    with IMPORTING:
-        from numcodecs import Zstd  # only `fstore compact --codec zstd` needs it
-
-    return bytes(Zstd(level=3, checksum=True).encode(row))
-
-
-def _write_rows(path: Path | str, rows: Rows, crcs: NDArray[np.uint32]) -> dict[str, Any]:
-    records = np.empty(len(rows.ids), RECORD)
+def _write_rows(path: Path | str, rows: Rows, values: _Values) -> dict[str, Any]:
+    records = np.zeros(len(rows.ids), RECORD)
     digests = np.frombuffer(b"".join(map(id_digest, rows.ids)), [("hi", ">u8"), ("lo", ">u8")])
-    records["hi"], records["lo"], records["crc"] = digests["hi"], digests["lo"], crcs
+    records["hi"], records["lo"], records["crc"] = digests["hi"], digests["lo"], values.crcs
     sizes = np.fromiter(map(len, rows.lines), np.uint64, len(rows.lines))
     records["line"] = records.nbytes + np.cumsum(sizes) - sizes
     records["line_crc"] = np.fromiter(map(crc32c, rows.lines), np.uint32, len(rows.lines))
+    counts = np.asarray(rows.counts, np.uint64)
+    ends = np.cumsum(counts)
+    records["frame"], records["n_frames"] = ends - counts, counts
+    if values.frame_crcs is not None:
+        own = values.frame_crcs.astype("<u4")
+        bounds = zip((ends - counts).tolist(), ends.tolist(), strict=True)
+        records["frames_crc"] = [crc32c(own[start:stop]) for start, stop in bounds]
     table, text = records.tobytes(), b"".join(rows.lines)
     write_file(path, [table, text])
     return {
+        "samples": len(rows.ids),
         "bytes": len(table) + len(text),
         "blake2b": hashlib.blake2b(table + text, digest_size=32).hexdigest(),
         "table_blake2b": hashlib.blake2b(table, digest_size=32).hexdigest(),
     }
 
 
-def _array_document(rows: Rows, codec: str | None, header: Mapping[str, Any]) -> dict[str, Any]:
-    n, inner = len(rows.ids), [1, *rows.shape]
-    little = {"name": "bytes", "configuration": {"endian": "little"}}
-    zstd = {"name": "zstd", "configuration": {"level": 3, "checksum": True}}
+def _write_frames(path: Path | str, values: _Values) -> dict[str, Any] | None:
+    """The checksums of single frames, where they have any."""
+    if values.frame_crcs is None:
+        return None
+    raw = values.frame_crcs.astype("<u4").tobytes()
+    if raw:
+        write_file(path, [raw])
+    return {"bytes": len(raw), "blake2b": hashlib.blake2b(raw, digest_size=32).hexdigest()}
+
+
+def _array_document(rows: Rows, inner: tuple[int, int], header: Mapping[str, Any]) -> dict[str, Any]:
+    length, count = inner
+    whole = rows.shape[1:]
+    little: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
     sharding = {
-        "chunk_shape": inner,
-        "codecs": [little, {"name": "crc32c"} if codec is None else zstd],
+        "chunk_shape": [length, *whole],
+        "codecs": [little if rows.form.dtype.itemsize > 1 else {"name": "bytes"}],
         "index_codecs": [little, {"name": "crc32c"}],
         "index_location": "end",
     }
     return {
         "zarr_format": 3,
         "node_type": "array",
-        "shape": [n, *rows.shape],
-        "data_type": rows.dtype.name,
-        # A segment of no rows has no shard, but a chunk of zero rows is not allowed.
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(n, 1), *rows.shape]}},
+        "shape": list(rows.shape),
+        "data_type": rows.form.dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [length * count, *whole]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": "NaN",
+        "fill_value": "NaN" if rows.form.dtype.kind == "f" else 0,
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "dimension_names": [*(["frame"] if rows.n_frames is None else ["sample", "frame"]), *rows.form.axes],
         "attributes": {"featurestore": {**header, "seal": "0" * SEAL_SIZE}},
         "storage_transformers": [],
     }

@@ -78,7 +78,7 @@ def test_one_row_that_is_not_finite_takes_no_other_with_it(
         after = tiny_model.answer(requests, sampling)
     assert [after[n] for n in (0, 1, 3)] == [before[n] for n in (0, 1, 3)]
     assert isinstance(after[2], Failure)
-    told = f"sample {requests[2].id!r} has no answer: the language model's logits are not finite in float32; look at"
+    told = f"sample {requests[2].id!r} has no answer: the language model's logits are not finite in float32; check"
     assert told in after[2].message
 
 
@@ -90,7 +90,7 @@ def test_features_that_are_not_finite_are_named(tiny_model: AffectModel, samplin
     broken = Request("broken", whole.prompt, {**whole.features, "face": face}, whole.merges)
     found = tiny_model.answer([broken, whole], sampling)
     assert isinstance(found[0], Failure)
-    assert "sample 'broken' has no answer: its face features are not finite; make them again" in found[0].message
+    assert "sample 'broken' has no answer: its face features are not finite: remove them" in found[0].message
     assert isinstance(found[1], Answer)
 
 

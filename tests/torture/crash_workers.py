@@ -57,8 +57,8 @@ class Victim:
         return errors
 
 
-def op_of(name: str, ids: list[str], version: int, codec: str | None, all_rows: bool, second: bool) -> Op:
-    return Op(name, tuple(ids), version, codec, ALL if all_rows else KEY, SECOND_RECIPE if second else RECIPE)
+def op_of(name: str, ids: list[str], version: int, all_rows: bool, second: bool) -> Op:
+    return Op(name, tuple(ids), version, ALL if all_rows else KEY, SECOND_RECIPE if second else RECIPE)
 
 
 def _work(root: Path, owner: int, oracle: Oracle, seed: int, tell: Callable[..., object]) -> None:
@@ -92,14 +92,13 @@ def choose(random_: random.Random, owner: int, oracle: Oracle, seed: int) -> tup
     absent = [id for id in ids if held.get(id, ABSENT) == ABSENT]
     version = seed * 1000 + random_.randrange(1, 1000)
     name = random_.choice(("put", "put", "put", "overwrite", "delete", "get", "compact", "gc"))
-    where = (None, all_rows, second)
+    where = (all_rows, second)
     if name == "put" and absent:
         return ("put", absent, version, *where)
     if name in ("overwrite", "delete", "get") and present:
         return (name, present, version, *where)
     if name in ("compact", "gc") and any(held.values()):
-        codec = random_.choice((None, None, "zstd")) if name == "compact" else None
-        return (name, [], ABSENT, codec, all_rows, second)
+        return (name, [], ABSENT, *where)
     return None
 
 

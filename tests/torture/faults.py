@@ -47,6 +47,16 @@ FAULTS = (
 )
 
 
+class Listing(list[Any]):
+    """What os.scandir gives, made from entries."""
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 class Failing:
     """Inside `with`, call number `at` that touches `root` meets the fault; `calls` names all that were made."""
 

@@ -34,14 +34,18 @@ MUTANTS: dict[str, tuple[str, Mutant]] = {
         ".pth",
         lambda: mutant(tensors.load_plain, "weights_only=True", "weights_only=False"),
     ),
-    "rows may be of any size": (
+    "samples may be of any size": (
         "forged segments",
-        lambda: mutant(reader._shape_of, "if payload > ROW_BYTES:", "if False:"),
+        lambda: mutant(reader._form_of, "if not 0 < size <= SAMPLE_BYTES or", "if"),
+    ),
+    "samples may overlap": (
+        "forged segments",
+        lambda: mutant(reader._require_order, "if not sound:", "if False:"),
     ),
     "lines may begin anywhere": (
         "forged segments",
         lambda: mutant(
-            reader.open_segment, 'raise ValueError("the lines in `rows` are not one behind the other")', "pass"
+            reader._require_order, 'raise ValueError("the lines in `rows` are not one behind the other")', "pass"
         ),
     ),
     "any file is read whole": (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,20 +11,20 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from forging import Forged
 from hostile import Bait, any_of, bent, bent_often, damaged, odd, odd_text, rendered, spoil
 from hostile_files import Case, refusing
-from oracle import ALL, KEY, RECIPE, value
+from oracle import ALL, AXES, KEY, RECIPE, value
 
 from featurestore import Failure, FeatureKey, FeatureStore
-from featurestore.storage.reader import RECORD, SEAL_SIZE, crc32c, seal_of
+from featurestore.storage.reader import crc32c
 
 IDS = ("a", "b", "c", "é/../d")
-BOMB_BYTES = 3 << 30
 EXTREMES = (0, 1, 2**31, 2**40, 2**63, 2**64 - 1)
 
 
 def make_store(root: Path) -> Path:
-    """Two keys, several segments, one of them compressed, one that replaces another, and a failure."""
+    """Two keys, one of them ragged with frames of two axes; segments, of which some replace others, and a failure."""
     store = FeatureStore(root)
     for key, ids in ((KEY, IDS), (ALL, IDS[:2])):
         for version, some in enumerate((ids[:-1], ids[-1:], ids[:1]), 1):
@@ -36,8 +35,7 @@ def make_store(root: Path) -> Path:
             frames = [np.arange(len(one)) for one in values]
             seconds = [np.arange(len(one)) / 25 for one in values]
             columns: dict[str, Any] = {"frame_indices": frames, "timestamps_s": seconds, "provenance": notes}
-            store.put_many(key, some, values, recipe=RECIPE, overwrite=True, **columns)
-    store.compact(ALL, codec="zstd")
+            store.put_many(key, some, values, recipe=RECIPE, axes=AXES.get(key), overwrite=True, **columns)
     feature_set = store.feature_set(KEY)
     assert feature_set is not None
     feature_set.fail("broken", Failure("media", "no such stream", sources=({"path": "x", "size": 1, "mtime_ns": 2},)))
@@ -47,49 +45,6 @@ def make_store(root: Path) -> Path:
 # -- forging -----------------------------------------------------------------------------------------------------------
 
 
-class Forged:
-    """One segment taken apart, changed and put together again with checksums that are right."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.document: Any = json.loads((path / "zarr.json").read_bytes())
-        self.n = self.document["shape"][0]
-        raw = (path / "rows").read_bytes()
-        self.table = np.frombuffer(raw[: self.n * RECORD.itemsize], RECORD).copy()
-        ends = [*self.table["line"].tolist()[1:], len(raw)]
-        self.lines = [raw[start:end] for start, end in zip(self.table["line"].tolist(), ends, strict=True)]
-
-    @property
-    def header(self) -> Any:
-        return self.document["attributes"]["featurestore"]
-
-    def write_lines(self) -> None:
-        """Lines and their places, as a writer would."""
-        sizes = np.array([len(line) for line in self.lines], np.uint64)
-        self.table["line"] = self.table.nbytes + np.cumsum(sizes) - sizes
-        self.table["line_crc"] = [crc32c(line) for line in self.lines]
-        self.write_rows(b"".join(self.lines))
-
-    def write_rows(self, text: bytes) -> None:
-        table = self.table.tobytes()
-        (self.path / "rows").write_bytes(table + text)
-        self.header["rows"] = {
-            "bytes": len(table) + len(text),
-            "blake2b": hashlib.blake2b(table + text, digest_size=32).hexdigest(),
-            "table_blake2b": hashlib.blake2b(table, digest_size=32).hexdigest(),
-        }
-        self.seal()
-
-    def seal(self) -> None:
-        """zarr.json with a seal that is right, whatever it holds."""
-        raw = rendered(self.document, ensure_ascii=False, separators=(",", ":"))
-        if b'"seal":"' not in raw:
-            raw = raw[:-1] + b',"x":{"seal":"' + b"0" * SEAL_SIZE + b'"}}'
-        _, seal = seal_of(raw)
-        at = raw.rfind(b'"seal":"') + len(b'"seal":"')
-        (self.path / "zarr.json").write_bytes(raw[:at] + seal + raw[at + SEAL_SIZE :])
-
-
 def _header(random: Random, forged: Forged, bait: Bait) -> None:
     """Any value of zarr.json another one."""
     how = random.random()
@@ -97,15 +52,23 @@ def _header(random: Random, forged: Forged, bait: Bait) -> None:
         changed = bent_often(random, dict(forged.header), bait)
         forged.document["attributes"]["featurestore"] = changed
     elif how < 0.6:
-        forged.document["shape"] = [random.choice((forged.n, *EXTREMES)), random.choice((4, *EXTREMES)),
-                                    random.choice((8, *EXTREMES))]  # fmt: skip
+        forged.document["shape"] = [random.choice((length, *EXTREMES)) for length in forged.document["shape"]]
+        if random.random() < 0.5:
+            forged.fit(forged.document["shape"])
     elif how < 0.7:
         forged.header["replaces"] = [bait.path(random), odd(random, bait), *os.listdir(forged.path.parent)]
     elif how < 0.8:
-        forged.header[random.choice(("shard", "rows"))]["bytes"] = random.choice((*EXTREMES, -1, None, "1", 1.5))
+        part = random.choice([name for name in ("shard", "rows", "frames") if forged.header[name] is not None])
+        forged.header[part]["bytes"] = random.choice((*EXTREMES, -1, None, "1", 1.5))
+    elif how < 0.85:
+        forged.header["needs"] = random.choice((["masks"], [odd(random, bait)], odd(random, bait)))
     else:
         forged.document = bent_often(random, forged.document, bait)
-    forged.seal()
+    forged.seal(_as_bytes)
+
+
+def _as_bytes(document: Any) -> bytes:
+    return rendered(document, ensure_ascii=False, separators=(",", ":"))
 
 
 def _table(random: Random, forged: Forged, bait: Bait) -> None:
@@ -120,21 +83,62 @@ def _table(random: Random, forged: Forged, bait: Bait) -> None:
     elif how < 0.7:
         # Many rows, each of which begins at the start and ends at the end of all the lines.
         n = random.choice((1_000, 20_000))
-        forged.n = n
-        forged.table = np.resize(forged.table, n)
+        _resize(forged, n)
         text = forged.lines[0] + b" " * random.choice((0, 1_000_000))
         begin = forged.table.nbytes
         forged.table["line"] = np.where(np.arange(n) % 2 == 0, begin, begin + len(text))
         forged.table["line_crc"] = np.where(np.arange(n) % 2 == 0, crc32c(text), crc32c(b""))
-        forged.document["shape"][0] = n
-        shard = forged.path / "c.0.0.0"
-        size = n * (forged.document["shape"][1] * forged.document["shape"][2] * 4 + 4 + 16) + 4
-        os.truncate(shard, size)
-        forged.header["shard"]["bytes"] = size
     else:
-        column = random.choice(("hi", "lo", "crc", "line_crc"))
+        column = random.choice(("hi", "lo", "crc", "line_crc", "frames_crc"))
         forged.table[column][random.randrange(forged.n)] = random.choice((0, 1, 2**32 - 1))
     forged.write_rows(text)
+
+
+def _resize(forged: Forged, n: int) -> None:
+    """So many rows, one frame each where they are ragged."""
+    shape = list(forged.document["shape"])
+    stacked = forged.document["dimension_names"][0] == "sample"
+    forged.table = np.resize(forged.table, n)
+    counts = shape[1] if stacked else 1
+    forged.table["frame"], forged.table["n_frames"] = np.arange(n) * counts, counts
+    forged.fit([n, *shape[1:]])
+    if forged.sums is not None:
+        forged.sums = np.resize(forged.sums, n * counts)
+        forged.write_sums()
+
+
+def _records(random: Random, forged: Forged, bait: Bait) -> None:
+    """Samples whose frames overlap, are not there, or are not theirs."""
+    total = int(forged.table["n_frames"].sum())
+    how = random.random()
+    if how < 0.4:
+        # Many samples, each of which has all the frames there are: a little file, and many gigabytes of values.
+        n = random.choice((2_000, 40_000))
+        _resize(forged, n)
+        whole = forged.document["dimension_names"][0] == "frame" or forged.table["n_frames"][0] * n
+        forged.table["frame"], forged.table["n_frames"] = 0, n if whole is True else whole
+        forged.lines = [b'{"id":"%d"}\n' % number for number in range(n)]
+        forged.write_lines()
+        return
+    for _ in range(random.choice((1, 2))):
+        row = random.randrange(forged.n)
+        column, most = random.choice((("frame", 2**63), ("n_frames", 2**31)))
+        forged.table[column][row] = random.choice((0, 1, total, total + 1, 2**31, most))
+    forged.write_rows()
+
+
+def _sums(random: Random, forged: Forged, bait: Bait) -> None:
+    """Checksums of single frames that differ, are too few, or too many."""
+    if forged.sums is None:
+        forged.header["frames"] = random.choice(({"bytes": 0, "blake2b": "0"}, {"bytes": 48}, odd(random, bait)))
+        forged.seal(_as_bytes)
+        return
+    changed = random.choice(((forged.sums ^ 1), forged.sums[:-1], np.append(forged.sums, 0), forged.sums[:0]))
+    if len(changed) == len(forged.sums) or random.random() < 0.5:
+        forged.sums = changed.astype("<u4")
+        forged.write_sums()
+    else:
+        (forged.path / "frames").write_bytes(changed.tobytes())
 
 
 def _lines(random: Random, forged: Forged, bait: Bait) -> None:
@@ -155,37 +159,24 @@ def _lines(random: Random, forged: Forged, bait: Bait) -> None:
 
 
 def _bomb(random: Random, forged: Forged, bait: Bait) -> None:
-    """Rows that would need more memory than there is, in a few bytes or in a hole of the disk."""
-    n_frames = forged.document["shape"][1]
-    dim = random.choice((2**18, 2**26, 2**28, 2**31, 2**40)) // n_frames
-    payload = n_frames * dim * 4
-    forged.document["shape"] = [forged.n, n_frames, dim]
-    shard = forged.path / "c.0.0.0"
-    if random.random() < 0.5:
-        size = forged.n * (payload + 4 + 16) + 4
-        forged.header["codec"] = None
-        try:
-            os.truncate(shard, size)  # a hole
-        except OSError:
-            size = os.stat(shard).st_size
-    else:
-        # One block of a byte that repeats for ever: RFC 8878, 3.1.1.2.2, each up to 128 KiB.
-        frame = b"\x28\xb5\x2f\xfd\xe0" + payload.to_bytes(8, "little")
-        count = min(max(1, payload >> 17), 8192)
-        block = ((1 << 17) << 3 | 2).to_bytes(3, "little") + b"\0"
-        frame += block * (count - 1) + (int.from_bytes(block[:3], "little") | 1).to_bytes(3, "little") + b"\0"
-        index = b"".join(
-            (number * len(frame)).to_bytes(8, "little") + len(frame).to_bytes(8, "little") for number in range(forged.n)
-        )
-        shard.write_bytes(frame * forged.n + index + crc32c(index).to_bytes(4, "little"))
-        size = os.stat(shard).st_size
-        forged.header["codec"] = "zstd"
-        forged.table["crc"] = crc32c(frame)
-    forged.header["shard"]["bytes"] = size
+    """Samples that would need more memory than there is, in a hole of the disk."""
+    *lead, last = forged.document["shape"]
+    last *= random.choice((2**14, 2**30, 2**32, 2**40))
+    forged.fit([*lead, last])
     forged.write_lines()
 
 
-FORGERIES: tuple[Callable[[Random, Forged, Bait], None], ...] = (_header, _header, _table, _lines, _lines, _bomb)
+FORGERIES: tuple[Callable[[Random, Forged, Bait], None], ...] = (
+    _header,
+    _header,
+    _table,
+    _records,
+    _records,
+    _sums,
+    _lines,
+    _lines,
+    _bomb,
+)
 
 
 # -- the cases ---------------------------------------------------------------------------------------------------------
@@ -299,7 +290,9 @@ def use(random: Random, root: Path, folder: Path, bait: Bait) -> None:
     for key, ids in ((KEY, IDS), (ALL, IDS[:2])):
         for read in (
             lambda key=key: store.ids(key),
+            *(lambda key=key, id=id: store.get(key, id, [0]) for id in ids),
             *(lambda key=key, id=id: store.get(key, id) for id in (*ids, *ids)),  # the second time through the map
+            *(lambda key=key, id=id: store.get_features(key, id, slice(0, None, 2)) for id in ids),
             lambda key=key, ids=ids: store.get_many(key, store.available(key, ids)[:2]),  # a ValuesError under ALL
             lambda key=key, ids=ids: store.get_ragged(key, store.available(key, ids)[:2]),
             *(lambda key=key, id=id: store.get_features(key, id) for id in ids),
@@ -319,6 +312,9 @@ def _copied_reader(root: Path) -> None:
     try:
         reader = open_key(str(root), str(KEY))
         reader.get_many([id for id in IDS if reader.get(id) is not None][:2])
+        reader = open_key(str(root), str(ALL))
+        reader.get("a", [0])
+        reader.get_many([id for id in IDS[:2] if reader.get(id) is not None])
     except (LookupError, OSError, ValueError) as error:
         if isinstance(error, UnicodeError | json.JSONDecodeError):
             raise
@@ -345,7 +341,8 @@ def _command(random: Random, root: Path, *names: str) -> None:
 
 
 def _change(random: Random, root: Path, folder: Path, bait: Bait) -> None:
-    from featurestore.affectgpt.exporting import export_tree, export_zarr
+    from featurestore.affectgpt.exporting import export_tree
+    from featurestore.packs import pack
     from featurestore.quality import check_store
 
     store = FeatureStore(root)
@@ -354,12 +351,14 @@ def _change(random: Random, root: Path, folder: Path, bait: Bait) -> None:
     change: Callable[[], object] = random.choice(
         (
             lambda: check_store(root, full=True, repair=True),
-            lambda: store.compact(key, codec=random.choice((None, "zstd", "none"))),
+            lambda: store.compact(key),
             lambda: store.delete(key, [random.choice(IDS)]),
-            lambda: store.put_many(key, [fresh], [value(fresh, 9, key)], recipe=RECIPE, overwrite=True),
+            lambda: store.put_many(
+                key, [fresh], [value(fresh, 9, key)], recipe=RECIPE, axes=AXES.get(key), overwrite=True
+            ),
             lambda: getattr(store.feature_set(key), "gc", lambda _: None)(0),
             lambda: export_tree(store, key, folder / "exported"),
-            lambda: export_zarr(store, key, folder / "exported.zarr"),
+            lambda: pack(store, key, folder / "packed"),
         )
     )
     refusing(change)

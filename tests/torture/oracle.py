@@ -18,14 +18,16 @@ ALL = FeatureKey("mer2023", "au", "CLIP_TEXT", "au_summary", "all")
 RECIPE = Recipe({"weights": "torture", "layer": 1})
 SECOND_RECIPE = Recipe({"weights": "torture", "layer": 2})
 DIM = 8
+AXES = {ALL: ("token", "feature")}  # of keys whose frames have more than one
+ITEMS = {ALL: (2, 4)}
 ABSENT = 0  # the version of an id that is not stored
 
 
 def value(id: str, version: int, key: FeatureKey = KEY) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(n_frames, 8) that nothing else has: which id and which version can be read off the bits."""
+    """(n_frames, 8), under `all` (n_frames, 2, 4), that nothing else has: id and version can be read off the bits."""
     rows = key.n_frames if isinstance(key.n_frames, int) else 1 + (len(id) + version) % 3
     raw = hashlib.shake_128(f"{id}\0{version}".encode()).digest(rows * DIM)
-    return np.frombuffer(raw, np.uint8).astype(np.float32).reshape(rows, DIM)
+    return np.frombuffer(raw, np.uint8).astype(np.float32).reshape(rows, *ITEMS.get(key, (DIM,)))
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,6 @@ class Op:
     name: str
     ids: tuple[str, ...] = ()
     version: int = ABSENT
-    codec: str | None = None
     key: FeatureKey = KEY
     recipe: Recipe = RECIPE
 
@@ -47,6 +48,7 @@ class Op:
                 [value(id, self.version, self.key) for id in self.ids],
                 recipe=self.recipe,
                 provenance=[{"version": self.version} for _ in self.ids],
+                axes=AXES.get(self.key),
                 overwrite=self.name == "overwrite",
             )
             return
@@ -55,13 +57,14 @@ class Op:
         if self.name == "delete":
             feature_set.delete(self.ids)
         elif self.name == "compact":
-            feature_set.compact(self.codec, grace_s=0)
+            feature_set.compact(grace_s=0)
         elif self.name == "gc":
             feature_set.gc(0)
         elif self.name == "remove":
             feature_set.remove()
         else:
             for id in self.ids:
+                store.get(self.key, id, slice(0, None, 2), fingerprint=self.recipe.fingerprint)
                 store.get(self.key, id, fingerprint=self.recipe.fingerprint)
 
 
@@ -97,8 +100,7 @@ class Oracle:
             for id, version in versions.items():
                 if version not in (before.get(id, ABSENT), after.get(id, before.get(id, ABSENT))):
                     found.append(f"{place[0]} {id}: version {version}, not {before.get(id)} or {after.get(id)}")
-            # One segment holds all rows of a put unless their number of frames varies.
-            if changed and place[0].n_frames != "all":
+            if changed:  # one segment holds all rows of a put
                 missed = {id for id in after if versions.get(id, ABSENT) != after[id]}
                 if missed:
                     found.append(f"{place[0]}: {self.doubt} applies to {sorted(changed)} and not to {sorted(missed)}")
@@ -119,7 +121,8 @@ class Oracle:
         return dict.fromkeys(ids, ABSENT) if op.name in ("delete", "remove") else {}
 
     def _read(self, store: FeatureStore, key: FeatureKey, recipe: Recipe, found: list[str]) -> dict[str, int]:
-        """The version of every id that was ever named, by get, get_many, get_features and ids, which must agree."""
+        """The version of every id that was ever named, by get of some frames and of all, get_many, get_features and
+        ids, which must agree."""
         ids = sorted(self.held.get((key, recipe), {}))
         if self.doubt is not None and (self.doubt.key, self.doubt.recipe) == (key, recipe):
             ids = sorted({*ids, *self.doubt.ids})
@@ -127,7 +130,9 @@ class Oracle:
         arrays = {}
         for id in ids:
             try:
+                some = store.get(key, id, [0], fingerprint=recipe.fingerprint)  # before any of it was checked
                 arrays[id] = store.get(key, id, fingerprint=recipe.fingerprint)
+                assert np.array_equal(some, arrays[id][:1]), f"{id}: its first frame differs from that of the whole"
                 versions[id] = version_of(store, key, recipe, id, arrays[id])
             except (MissingFeatureError, UnknownRecipeError):
                 versions[id] = ABSENT

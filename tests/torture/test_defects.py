@@ -15,6 +15,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from faults import Listing
 
 from featurestore import FeatureKey, FeatureStore
 from featurestore.errors import CorruptSegmentError, MissingFeatureError, StoreError
@@ -48,7 +49,7 @@ def test_gc_after_a_power_cut_in_gc(tmp_path: Path) -> None:
     feature_set = store.feature_set(KEY)
     assert feature_set is not None
     (replaced,) = feature_set.reader.replaced
-    shutil.copytree(replaced.path, feature_set.layout.housekeeping / "tmp" / f"gc-{replaced.name}")
+    shutil.copytree(feature_set.layout.segments / replaced, feature_set.layout.housekeeping / "tmp" / f"gc-{replaced}")
     assert feature_set.gc(0) == 2
     assert feature_set.reader.replaced == []
     np.testing.assert_array_equal(store.get(KEY, "a"), ROW + 1)
@@ -95,7 +96,7 @@ def test_what_was_replaced_stays_replaced_when_what_replaced_it_is_damaged(tmp_p
     (last,) = feature_set.reader.segments
     os.truncate(Path(last.path) / "zarr.json", kept_bytes)
     for id in ("a", "b"):
-        with pytest.raises(CorruptSegmentError, match="verify"):
+        with pytest.raises(CorruptSegmentError, match="repair=True"):
             FeatureStore(tmp_path).get(KEY, id)
     feature_set = FeatureStore(tmp_path).feature_set(KEY)
     assert feature_set is not None
@@ -147,7 +148,7 @@ def test_a_listing_that_stays_behind_does_not_keep_a_reader_for_ever(
     store.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
     ghost = types.SimpleNamespace(name=f"{1:020d}-{'0' * 32}", is_dir=lambda follow_symlinks: True)
     list_now = os.scandir
-    lagging = lambda path: [*list_now(path), *([ghost] if str(path).endswith("segments") else [])]  # noqa: E731
+    lagging = lambda path: Listing([*list_now(path), *([ghost] if str(path).endswith("segments") else [])])  # noqa: E731
     monkeypatch.setattr(os, "scandir", lagging)
     np.testing.assert_array_equal(FeatureStore(tmp_path).get(KEY, "a"), ROW)
 
@@ -186,7 +187,7 @@ def test_ids_are_listed_though_their_segments_go_again_and_again(
     other.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
     feature_set = other.feature_set(KEY)
     assert feature_set is not None
-    real, merges = reader.Segment.numbered_ids, iter(["b", "c", "d"])
+    real, merges = reader.Segment.ids, iter(["b", "c", "d"])
 
     def beside_a_merge(segment: reader.Segment, *arguments: Any) -> Any:
         id = next(merges, None) if segment not in feature_set.reader.segments else None
@@ -195,7 +196,7 @@ def test_ids_are_listed_though_their_segments_go_again_and_again(
             feature_set.compact(grace_s=0)
         return real(segment, *arguments)
 
-    monkeypatch.setattr(reader.Segment, "numbered_ids", beside_a_merge)
+    monkeypatch.setattr(reader.Segment, "ids", beside_a_merge)
     assert store.ids(KEY) == ["a", "b", "c", "d"]
 
 
@@ -208,12 +209,12 @@ class Repaired(dict[str, str]):
         return there
 
 
-def test_damage_that_is_repaired_while_it_is_told_is_told(tmp_path: Path) -> None:
+def test_damage_that_is_repaired_while_it_is_told_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """StopIteration, for the problem was gone when it was to be named."""
     store = FeatureStore(tmp_path)
     store.put_many(KEY, ["a"], ROW[None], recipe=RECIPE)
     feature_set = store.feature_set(KEY)
     assert feature_set is not None
-    feature_set.reader.problems = Repaired(segment="a flipped bit")
+    monkeypatch.setattr(reader.Reader, "problems", property(lambda self: Repaired(segment="a flipped bit")))
     with pytest.raises(CorruptSegmentError, match=r"1 segment is damaged, e\.g\. segment: a flipped bit"):
         raise absence.absence(tmp_path, KEY, ["b"], feature_set)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from mounts import make_read_only, mount_layers, mount_memory, need_own_mounts, 
 from oracle import KEY, RECIPE, Op, Oracle, run
 from workers import run_all
 
-from featurestore import Failure, Features, FeatureStore, Recipe
+from featurestore import Failure, Features, FeatureStore, Recipe, packs
 from featurestore.errors import FailedSampleError, ReadOnlyError, StoreError
 from featurestore.key import FeatureKey
+from featurestore.packs import pack
 
 
 class Made:
@@ -88,6 +90,43 @@ def test_a_full_disk(options: str, tmp_path: Path, figures: Figures) -> None:
     assert refused > 0
 
 
+def pack_until_full(folder: Path, store: Path) -> list[str]:
+    """Pack onto disks of growing sizes until it fits; what the refusals say.  After each nothing is there."""
+    own_mounts()
+    said = []
+    for size in range(1, 40):
+        disk = folder / f"disk_{size}"
+        disk.mkdir()
+        mount_memory(disk, f"size={size * 128}k,nr_inodes={10 + size * 4}")
+        for name in ("packed", "packed.zip"):
+            refused = None
+            try:
+                pack(FeatureStore(store, read_only=True), KEY, disk / name)
+            except StoreError as error:
+                refused = error
+            there = [path.name for path in disk.iterdir()]
+            if refused is not None:
+                assert (refused.errno, there) == (errno.ENOSPC, [])
+                said.append(str(refused))
+            elif name == "packed.zip":
+                assert there == [name]
+                return said
+            else:
+                shutil.rmtree(disk / name)
+    raise AssertionError("it never fits")
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_own_mounts()
+    monkeypatch.setattr(packs, "CHUNK_BYTES", 32 << 10)
+    monkeypatch.setattr(packs, "SHARD_BYTES", 64 << 10)
+    values = np.random.default_rng(0).standard_normal((1000, 4, 64)).astype(np.float32)
+    FeatureStore(tmp_path / "features").put_many(KEY, [str(n) for n in range(1000)], values, recipe=RECIPE)
+    (said,) = run_all([functools.partial(pack_until_full, tmp_path, tmp_path / "features")])
+    assert len(said) > 10
+    assert all("nothing of it is left: No space left on device; free some space" in one for one in said)
+
+
 def read_only(folder: Path) -> None:
     own_mounts()
     mount_memory(folder, "size=8m")
@@ -149,7 +188,6 @@ ANNA, BERT, LAB = 12_001, 12_002, 12_100
 def as_user(uid: int, umask: int, job: Callable[[], Any]) -> Any:
     """What the job returns when this user does it, in a process of its own."""
     import filelock  # noqa: F401 - before: another user might not be allowed to read the packages
-    import numcodecs  # noqa: F401
 
     def other() -> Any:
         os.setgroups([LAB])

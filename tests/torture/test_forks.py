@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 import pytest
 from figures import Figures
-from oracle import KEY, RECIPE, value
+from oracle import ALL, AXES, KEY, RECIPE, value
 
 from featurestore import FeatureStore
 
@@ -28,13 +28,13 @@ IDS = [f"sample_{number}" for number in range(64)]
 CHILD_S = 60.0  # a child needs milliseconds, on a loaded machine seconds; after this it hangs
 
 
-def filled(root: Path, codec: str | None = None) -> Path:
+def filled(root: Path) -> Path:
     store = FeatureStore(root)
     for start in range(0, len(IDS), 16):
         ids = IDS[start : start + 16]
         store.put_many(KEY, ids, np.stack([value(id, 1) for id in ids]), recipe=RECIPE)
-    if codec is not None:
-        store.compact(KEY, codec=codec)
+        ragged = [value(id, 1, ALL) for id in ids]
+        store.put_many(ALL, ids, ragged, recipe=RECIPE, axes=AXES[ALL])
     return root
 
 
@@ -44,6 +44,9 @@ def check(store: FeatureStore, random_: random.Random) -> None:
     np.testing.assert_array_equal(store.get(KEY, id), value(id, 1))
     np.testing.assert_array_equal(store.get_many(KEY, some), np.stack([value(one, 1) for one in some]))
     assert np.array_equal(store.get_features(KEY, id).values, value(id, 1))
+    assert np.array_equal(store.get(KEY, some[0], [1, 3]), value(some[0], 1)[[1, 3]])
+    assert np.array_equal(store.get(ALL, id, [0]), value(id, 1, ALL)[:1])
+    assert all(map(np.array_equal, store.get_ragged(ALL, some), (value(one, 1, ALL) for one in some)))
 
 
 @contextmanager
@@ -117,11 +120,8 @@ def fork_many(store: FeatureStore, forks: int, also: Callable[[], None] = lambda
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize(
-    ("codec", "memory_bytes"), [(None, 0), (None, 4096), ("zstd", 0)], ids=["plain", "memory tier", "zstd"]
-)
+@pytest.mark.parametrize("memory_bytes", [0, 4096], ids=["plain", "memory tier"])
 def test_a_fork_under_reading_threads_reads_on(
-    codec: str | None,
     memory_bytes: int,
     fast_disk: Path,
     tmp_path: Path,
@@ -129,7 +129,7 @@ def test_a_fork_under_reading_threads_reads_on(
     figures: Figures,
 ) -> None:
     forks = rounds(100, 1_000)
-    root = filled(tmp_path / "store", codec)
+    root = filled(tmp_path / "store")
     other = FeatureStore(root)
     numbers = iter(range(1_000_000))
 

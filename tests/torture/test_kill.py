@@ -9,10 +9,8 @@ from pathlib import Path
 import crash_workers
 import pytest
 from figures import Figures
-from mutants import mutant
+from mutants import commits_file_by_file, mutant, removes_before_it_replaces
 from workers import run_all
-
-from featurestore.storage import maintenance, writer
 
 KILLS_PER_STORE = 250
 STORES_AT_ONCE = 4
@@ -38,23 +36,21 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(
 
 
 MUTANTS = {
-    "commits in place": lambda: mutant(
-        writer.commit, 'f"{layout.housekeeping}/tmp/{name}"', 'f"{layout.segments}/{name}"'
-    ),
+    "commits file by file, zarr.json first": lambda: commits_file_by_file(document_last=False),
     "acknowledges too soon": lambda: mutant(
         crash_workers._work,
         '            op.run(store)\n            oracle.done()\n            tell("done")\n',
         '            tell("done")\n            op.run(store)\n            oracle.done()\n',
     ),
-    "removes before it replaces": lambda: mutant(
-        maintenance._replace, "    batches = list(new)\n", "    _remove(layout, names)\n    batches = list(new)\n"
-    ),
+    "removes before it replaces": removes_before_it_replaces,
 }
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_writer_that_a_kill_undoes_is_caught(name: str, fast_disk: Path, figures: Figures) -> None:
     with MUTANTS[name]():
-        found, _ = crash_workers.kill_many(fast_disk / name.replace(" ", "-"), 1_000, seed=0, stop_at_first=True)
+        found, _ = crash_workers.kill_many(
+            fast_disk / name.replace(" ", "-").replace(",", ""), 1_000, seed=0, stop_at_first=True
+        )
     assert found
     figures.caught("kill -9", name)

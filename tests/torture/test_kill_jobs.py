@@ -19,7 +19,7 @@ import pytest
 from encoder_factories import NAMES
 from figures import Figures
 from media_factories import write_clip
-from mutants import mutant
+from mutants import commits_file_by_file, mutant
 from texts import KEY, encoded, make, texts_of, write_texts, wrong
 from workers import Worker
 
@@ -28,7 +28,6 @@ from featurestore.affectgpt import importing, intake
 from featurestore.compute import extraction
 from featurestore.fill import Fill
 from featurestore.sample import Sample
-from featurestore.storage import writer
 from featurestore.storage.claims import Deferring
 
 UNIT = 8  # instead of 64, so that a short job has several
@@ -141,9 +140,7 @@ EXTRACT_MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "ready = dict(self._ready)\n",
         "ready = dict(self._ready)\n        for id in ready:\n            self.claim.release(id)\n",
     ),
-    "commits in place": lambda: mutant(
-        writer.commit, 'f"{layout.housekeeping}/tmp/{name}"', 'f"{layout.segments}/{name}"'
-    ),
+    "commits file by file, zarr.json first": lambda: commits_file_by_file(document_last=False),
 }
 
 
@@ -223,10 +220,10 @@ def test_killed_imports_lose_nothing_and_store_nothing_twice(
 
 @pytest.mark.usefixtures("_small_batches")
 def test_an_import_that_a_kill_leaves_half_done_is_caught(fast_disk: Path, figures: Figures) -> None:
-    with mutant(writer.commit, 'f"{layout.housekeeping}/tmp/{name}"', 'f"{layout.segments}/{name}"'):
+    with commits_file_by_file(document_last=False):
         _, found = kill_imports(fast_disk / "in-place", 200)
     assert found
-    figures.caught("imports killed", "commits in place")
+    figures.caught("imports killed", "commits file by file, zarr.json first")
 
 
 # ---- decode workers ----

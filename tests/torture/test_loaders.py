@@ -49,7 +49,7 @@ def stir(root: Path, stop: Path) -> int:
         store.put_many(KEY, [f"other_{turns}"], value("other", turns)[None], recipe=RECIPE)
         feature_set = store.feature_set(KEY)
         assert feature_set is not None
-        feature_set.compact("zstd" if turns % 2 else "none", grace_s=0)
+        feature_set.compact(grace_s=0)
         turns += 1
     return turns
 

@@ -38,10 +38,10 @@ def lies(root: Path) -> list[str]:
 
 
 def alarm(root: Path, segment: Path) -> bool:
-    """Whether a reader of its recipe names a problem with what is in the place of this segment."""
+    """Whether a reader of its recipe names a problem with what is in the place of this segment, or does not open it."""
     (place,) = place_of(root, segment / "rows")
     looked_at = feature_set_of(root, place).reader
-    return len(looked_at) >= 0 and segment.name in looked_at.problems
+    return segment.name in (*looked_at.replaced, *looked_at.problems)
 
 
 def files(root: Path) -> list[Path]:
@@ -90,8 +90,10 @@ def test_a_file_that_grew_or_is_lost(store_root: Path) -> None:
         path.write_bytes(content + b"\0")
         assert lies(store_root) == [], path
         path.unlink()
-        assert lies(store_root) == [], path
+        # A segment without its document is one that was not committed yet, and does not count; verify names it later.
+        lost = lies(store_root) if path.name != "zarr.json" or path.parent.parent.name != "segments" else []
         path.write_bytes(content)
+        assert lost == [], path
 
 
 def test_files_swapped_between_segments_recipes_and_keys(store_root: Path, figures: Figures) -> None:
@@ -104,7 +106,7 @@ def test_files_swapped_between_segments_recipes_and_keys(store_root: Path, figur
     for one, other in itertools.combinations(segments(store_root), 2):
         with swapped(one, other):
             # What a segment replaced counts again where it was taken away; but not without a word.
-            told = one.parent != other.parent and alarm(store_root, one) and alarm(store_root, other)
+            told = alarm(store_root, one) and alarm(store_root, other)
             found += [f"{one} and {other}: {what}" for what in lies(store_root) if not told]
         count += 1
     recipes = sorted({path.parent.parent for path in segments(store_root)})
@@ -152,6 +154,8 @@ def test_verify_tells_of_whole_segments_that_were_swapped(store_root: Path) -> N
     for one, other in itertools.combinations(segments(store_root), 2):
         with swapped(one, other):
             found = [f"{finding.where} {finding.what}" for finding in check_store(store_root).findings]
-        for moved in (one, other):
+            passed_over = {name for place in TRUTH for name in feature_set_of(store_root, place).reader.replaced}
+        assert found != [] or {one.name, other.name} <= passed_over
+        for moved in {one, other} if not {one.name, other.name} & passed_over else set():
             assert any("moved here from elsewhere" in what and moved.name in what for what in found), (moved, found)
     assert list(check_store(store_root).findings) == []

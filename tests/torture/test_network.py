@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faults import Listing
 from figures import Figures
 from oracle import KEY
 from test_readers import IDS, Board, content, run, same
@@ -64,7 +65,7 @@ def lagging(scandir: Callable[..., Any]) -> Callable[..., Any]:
         # Never fetched is not "at 0": this clock begins when the machine does.
         if fetched is None or time.monotonic() - fetched[0] > LAG_S:
             fetched = known[str(path)] = time.monotonic(), list(scandir(path))
-        return iter(fetched[1])
+        return Listing(fetched[1])
 
     return call
 

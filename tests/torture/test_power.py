@@ -13,13 +13,14 @@ from pathlib import Path
 import crash_workers
 import pytest
 from figures import Figures
+from mutants import commits_file_by_file, mutant
 from oracle import ALL, SECOND_RECIPE, Op, Oracle, run
 from power import State, restore, states
 from recorder import Killed, Recorder, Recording
 from workers import run_all
 
 from featurestore import FeatureKey, FeatureStore, Recipe
-from featurestore.storage import layout
+from featurestore.storage import layout, reader
 
 STORE = "lab/features"
 PARTS = 4  # that are tried side by side
@@ -30,14 +31,14 @@ SCENARIOS: dict[str, tuple[list[Op], list[Op]]] = {
     "the first commit ever": ([], [Op("put", ("a", "b"), 1)]),
     "later commits": (PUTS[:1], PUTS[1:]),
     "a second recipe": (PUTS[:1], [Op("put", ("a",), 1, recipe=SECOND_RECIPE)]),
-    "rows of several lengths": (
+    "samples of several lengths": (
         [],
         [Op("put", ("a", "bb", "ccc"), 1, key=ALL), Op("overwrite", ("a", "bb"), 2, key=ALL), Op("compact", key=ALL)],
     ),
     "overwrite": (PUTS, [Op("overwrite", ("s0", "t1"), 2), Op("gc"), Op("overwrite", ("s0", "s2"), 3)]),
     "delete": (PUTS, [Op("delete", ("s0", "t1")), Op("gc")]),
     "delete everything": (PUTS[:1], [Op("delete", ("s0", "t0")), Op("gc"), Op("put", ("s0",), 5)]),
-    "compact": (PUTS, [Op("compact"), Op("put", ("a",), 4), Op("compact", codec="zstd")]),
+    "compact": (PUTS, [Op("compact"), Op("put", ("a",), 4), Op("compact")]),
     "remove": (PUTS, [Op("remove"), Op("put", ("s0",), 5)]),
     "replaced twice, then gc": (
         [*PUTS, Op("overwrite", ("s0",), 2), Op("overwrite", ("s0", "s1"), 3)],
@@ -193,15 +194,39 @@ def test_every_fsync_is_needed(fast_disk: Path, recordings: dict[str, Recording]
     assert sites - missed.keys() == set()
 
 
+def first_damage(disk: Path, name: str, recording: Recording) -> list[str]:
+    """What is wrong in the first state of a scenario in which something is."""
+    before, ops = SCENARIOS[name]
+    for issued, state in states(recording, random.Random(0)):
+        if found := damage(disk, state, oracle_at(recording, issued, before, ops), False):
+            return found
+    return []
+
+
+def test_a_document_that_is_not_written_last_is_caught(fast_disk: Path, figures: Figures) -> None:
+    """Who copies a segment file by file cannot rename it into place: the order is what holds."""
+    for name in ("the first commit ever", "overwrite", "samples of several lengths"):
+        with commits_file_by_file(document_last=True):
+            assert first_damage(fast_disk / "disk", name, record(fast_disk / "recorded", *SCENARIOS[name])) == []
+        with commits_file_by_file(document_last=False):
+            assert first_damage(fast_disk / "disk", name, record(fast_disk / "recorded", *SCENARIOS[name])) != []
+    figures.caught("power cuts", "zarr.json first")
+
+
+def test_replaces_that_counts_without_a_document_is_caught(fast_disk: Path, figures: Figures) -> None:
+    with commits_file_by_file(document_last=True):
+        recording = record(fast_disk / "recorded", *SCENARIOS["overwrite"])
+    with mutant(reader.Reader._open_all, 'if file == "zarr.json":', "if False:"):
+        assert first_damage(fast_disk / "disk", "overwrite", recording) != []
+    figures.caught("power cuts", "`replaces` counts without a zarr.json")
+
+
 def where_missed(fast_disk: Path, recordings: dict[str, Recording], site: str) -> str | None:
     """The scenario in which a power cut does damage where this fsync is left out."""
-    for name, (before, ops) in SCENARIOS.items():
-        recording = recordings[name].without(site)
-        if len(recording.events) == len(recordings[name].events):
-            continue
-        for issued, state in states(recording, random.Random(0)):
-            if damage(fast_disk / "disk", state, oracle_at(recording, issued, before, ops), False):
-                return name
+    for name, recording in recordings.items():
+        broken = recording.without(site)
+        if len(broken.events) < len(recording.events) and first_damage(fast_disk / "disk", name, broken):
+            return name
     return None
 
 

@@ -71,7 +71,10 @@ def record(folder: Path, repair: Repair) -> tuple[Recording, dict[str, bytes]]:
     path = Path(damaged.path) / repair.file
     content = bytearray(path.read_bytes())
     row = next(place[1] for id in repair.lost if (place := feature_set.reader.find(id)) is not None)
-    content[row * damaged.pitch + 5 if repair.file == "c.0.0.0" else 60] ^= 4
+    if repair.file == damaged.shard_file:
+        content[damaged.span(row)[0] * damaged.frame_bytes + 5] ^= 4
+    else:
+        content[60] ^= 4
     path.write_bytes(content)
     kept = {f"{one.parent.name}/{one.name}": one.read_bytes() for one in Path(damaged.path).iterdir()}
     layout._durable.clear()  # what follows is another process

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from figures import Figures
-from mutants import mutant
+from mutants import mutant, removes_before_it_replaces
 from oracle import KEY, RECIPE, value
 from workers import Worker
 
@@ -38,9 +38,11 @@ class Board:
         self.begun, self.done = np.ndarray((2, len(IDS)), np.int64, self.pages)
 
 
-def content(number: int, step: int) -> Any:
-    """What an id holds after so many steps; None where it is not there."""
-    return value(IDS[number], step) if step % ABSENT_EVERY else None
+def content(number: int, step: int, frames: Any = None) -> Any:
+    """What an id, or some frames of it, holds after so many steps; None where it is not there."""
+    if step % ABSENT_EVERY == 0:
+        return None
+    return value(IDS[number], step) if frames is None else value(IDS[number], step)[frames]
 
 
 def write(root: Path, board: Board, numbers: range, until: float, seed: int) -> int:
@@ -73,7 +75,7 @@ def merge(root: Path, until: float, grace_s: float) -> int:
         feature_set = FeatureStore(root).feature_set(KEY)
         if feature_set is not None:
             try:
-                feature_set.compact("zstd" if merges % 3 == 2 else None, grace_s)
+                feature_set.compact(grace_s)
             except CorruptSegmentError:
                 continue  # a spoilt row is among them: nothing was replaced
             merges += 1
@@ -95,8 +97,9 @@ def spoil(root: Path, until: float) -> int:
         assert place is not None
         segment, row = place
         try:
-            if all(line["id"] in ids for line in segment.lines()):  # not merged with others by now
-                flip(Path(segment.path) / "c.0.0.0", random_.randrange(row * segment.pitch, (row + 1) * segment.pitch))
+            if all(line["id"] in ids for _, line in segment.lines()):  # not merged with others by now
+                start, stop = (frame * segment.frame_bytes for frame in segment.span(row))
+                flip(Path(segment.path) / segment.shard_file, random_.randrange(start, stop))
         except FileNotFoundError:
             continue
         time.sleep(0.01)
@@ -161,17 +164,20 @@ def read(root: Path, board: Board, until: float, seed: int, threads: int) -> tup
             try:
                 if random_.random() < 0.05 and (other := read_others(store, random_, seen)) is not None:
                     found.append(other)
+                some = random_.choice((None, [1, 3]))
                 first = int(board.done[number])
                 store.refresh()
-                values = store.get(KEY, IDS[number])
+                values = store.get(KEY, IDS[number], some)
             except (MissingFeatureError, CorruptSegmentError):  # the latter where another segment is damaged
                 values = None
             except Exception:  # noqa: BLE001 - told to the test
                 found.append(traceback.format_exc())
                 return
             last = int(board.begun[number])
-            if not any(same(values, content(number, step)) for step in range(first, last + 1)):
-                found.append(f"{IDS[number]} is as after step {step_of(number, values, last)}, not {first} to {last}")
+            if not any(same(values, content(number, step, some)) for step in range(first, last + 1)):
+                found.append(
+                    f"{IDS[number]} is as after step {step_of(number, values, last, some)}, not {first} to {last}"
+                )
             counts[thread] += 1
 
     running = [threading.Thread(target=loop, args=(thread,)) for thread in range(threads)]
@@ -182,9 +188,9 @@ def read(root: Path, board: Board, until: float, seed: int, threads: int) -> tup
     return sum(counts), found
 
 
-def step_of(number: int, values: Any, last: int) -> int | None:
+def step_of(number: int, values: Any, last: int, frames: Any) -> int | None:
     """After which step an id held this."""
-    return next((step for step in range(last + 1) if same(values, content(number, step))), None)
+    return next((step for step in range(last + 1) if same(values, content(number, step, frames))), None)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -242,14 +248,8 @@ def test_every_answer_is_one_that_was_true(
 
 
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
-    "removes before it replaces": lambda: mutant(
-        maintenance._replace,
-        "    batches = list(new)\n",
-        "    _remove(layout, names)\n    batches = list(new)\n",
-    ),
-    "replaces without saying so": lambda: mutant(
-        maintenance._replace, "replaces=sorted(names) if last else ()", "replaces=()"
-    ),
+    "removes before it replaces": removes_before_it_replaces,
+    "replaces without saying so": lambda: mutant(maintenance._replace, "replaces=sorted(names)", "replaces=()"),
 }
 
 

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from mutants import mutant
-from oracle import ALL, KEY, RECIPE, SECOND_RECIPE, value
+from oracle import ALL, AXES, KEY, RECIPE, SECOND_RECIPE, value
 
 from featurestore import Failure, Features, FeatureStore, Recipe
 from featurestore.errors import ExistsError, FailedSampleError, FailedSamplesError, MissingFeatureError
@@ -59,7 +59,10 @@ class Making:
             if id in self.broken:
                 yield id, Failure("media", "made to fail")
             else:
-                yield id, Features(value(id, self.version, key), provenance={"version": self.version})
+                yield (
+                    id,
+                    Features(value(id, self.version, key), provenance={"version": self.version}, axes=AXES.get(key)),
+                )
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -106,7 +109,7 @@ class StoreMachine(RuleBasedStateMachine):
         values = [value(id, self.version, key) for id in ids]
         notes = [{"version": self.version} for _ in ids]
         put = lambda: self.stores[handle].put_many(  # noqa: E731
-            key, ids, values, recipe=recipe, provenance=notes, overwrite=overwrite
+            key, ids, values, recipe=recipe, provenance=notes, axes=AXES.get(key), overwrite=overwrite
         )
         stored = [id for id in ids if self.model[place].get(id)]
         if stored and not overwrite:
@@ -122,7 +125,8 @@ class StoreMachine(RuleBasedStateMachine):
         version = self.model[place].get(id)
         if version:
             put = self.stores[handle].put_many
-            assert put(key, [id], [value(id, version, key)], recipe=recipe, provenance=[{"version": 0}]) == 0
+            values, notes = [value(id, version, key)], [{"version": 0}]
+            assert put(key, [id], values, recipe=recipe, provenance=notes, axes=AXES.get(key)) == 0
 
     @rule(handle=handles, place=places, ids=ids)
     def delete(self, handle: int, place: Place, ids: list[str]) -> None:
@@ -132,10 +136,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.stores[handle].delete(place[0], ids, fingerprint=place[1].fingerprint) == len(stored)
         self.became(handle, place, dict.fromkeys(stored, 0))
 
-    @rule(handle=handles, place=places, codec=st.sampled_from([None, "zstd"]), grace_s=st.sampled_from([0, 900]))
-    def compact(self, handle: int, place: Place, codec: str | None, grace_s: float) -> None:
+    @rule(handle=handles, place=places, grace_s=st.sampled_from([0, 900]))
+    def compact(self, handle: int, place: Place, grace_s: float) -> None:
         if self.model[place]:
-            self.feature_set(handle, place).compact(codec, grace_s)
+            self.feature_set(handle, place).compact(grace_s)
 
     @rule(place=places, id=st.sampled_from(IDS))
     def race(self, place: Place, id: str) -> None:
@@ -163,9 +167,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.started_ns[place] = time.time_ns(), {id for id, version in self.model[place].items() if version}
 
     def commit(self, place: Place, id: str, version: int, time_ns: int) -> None:
-        features = Features(value(id, version, place[0]), provenance={"version": version})
+        features = Features(value(id, version, place[0]), provenance={"version": version}, axes=AXES.get(place[0]))
         where = self.feature_set(0, place).layout
-        for rows in as_rows({id: checked(place[0], id, features)}):
+        for rows in as_rows(place[0], {id: checked(place[0], id, features)}):
             commit(where, place[1], rows, time_ns=time_ns)
 
     @rule(place=places, days=st.lists(st.integers(-2, 2), min_size=1, max_size=4))
@@ -246,6 +250,25 @@ class StoreMachine(RuleBasedStateMachine):
         assert any(np.array_equal(values, value(id, version, key)) for version in allowed if version)
         assert np.array_equal(features.values, value(id, features.provenance["version"], key))
         values[:] = np.nan  # ours: nobody else sees it
+
+    @rule(handle=handles, place=places, id=st.sampled_from(IDS), step=st.sampled_from([1, 2]))
+    def get_frames(self, handle: int, place: Place, id: str, step: int) -> None:
+        key, recipe = place
+        allowed = self.may_answer(handle, place, id)
+        if not self.model[place]:
+            return
+        try:
+            features = self.stores[handle].get_features(key, id, slice(0, 2, step), fingerprint=recipe.fingerprint)
+        except MissingFeatureError:
+            assert 0 in allowed
+            return
+        except FailedSampleError:
+            assert 0 in allowed
+            assert id in self.failed[place]
+            return
+        assert features.provenance is not None
+        assert features.provenance["version"] in allowed
+        assert np.array_equal(features.values, value(id, features.provenance["version"], key)[:2:step])
 
     @rule(handle=handles, place=places, ids=ids)
     def get_many(self, handle: int, place: Place, ids: list[str]) -> None:
@@ -352,7 +375,7 @@ SEQUENCES = [store_too_late, remove_by_odd_clocks, delete_what_two_stored]
 MUTANTS = {
     store_too_late: lambda: mutant(
         maintenance._replace,
-        "time_ns = int(min(segment.name for segment in old)[:20]) - 1 if old else None",
+        "time_ns = int(min(segment.name for segment in old)[:20]) - 1",
         "time_ns = None",
     ),
     remove_by_odd_clocks: lambda: mutant(

@@ -1,0 +1,124 @@
+"""Manifest: what a feature set consists of, and which sets a store has, for readers that cannot list folders.
+
+A reader of a local folder lists it and needs neither.  `extract` and `compact` write them at their end, under the
+lock of the recipe, each replaced by a rename.  `docs/format.md` has every field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from featurestore.errors import CorruptSegmentError
+from featurestore.storage.durable import explain, fsync_dir, write_file
+from featurestore.storage.layout import Layout
+from featurestore.storage.reader import FORMAT, HEADER_BYTES, SEAL_SIZE, Reader, Segment, seal_of
+from featurestore.untrusted_io.files import parse_json, read_untrusted
+
+COMMITS = 100  # last ones that a manifest names, by which a pusher finds its own again
+
+
+def write_manifest(layout: Layout, reader: Reader) -> dict[str, Any]:
+    """Say what is stored now, beside the feature set, and that the store has it; what was said.
+
+    The caller holds the lock of the recipe.  Raises StoreError where it cannot be written.
+    """
+    before = _before(layout)
+    table, segments = b"", []
+    for segment in reader.segments:
+        records = segment.records().tobytes()
+        segments.append(_entry(segment))
+        table += records
+    commit = uuid.uuid4().hex
+    there = {segment.name for segment in reader.segments}
+    gone = {*before.get("gone", ()), *(each["name"] for each in before.get("segments", ()))} - there
+    document = {
+        "format": FORMAT,
+        "key": str(layout.key),
+        "fingerprint": layout.fingerprint,
+        "generation": before.get("generation", 0) + 1,
+        "commits": [*before.get("commits", ()), commit][-COMMITS:],
+        "rows": {"bytes": len(table), "blake2b": hashlib.blake2b(table, digest_size=32).hexdigest()},
+        "segments": segments,
+        "gone": sorted(gone),
+    }
+    # The table first: whoever finds the old manifest beside it sees by its digest that it is not the one meant.
+    _replace(layout.manifest_rows, [table], layout)
+    _replace(layout.manifest, [sealed(document)], layout)
+    write_catalog(layout.root)
+    return document
+
+
+def read_manifest(layout: Layout) -> dict[str, Any]:
+    """What was said last.  FileNotFoundError where nothing was; CorruptSegmentError where it fails its seal."""
+    raw = read_untrusted(layout.manifest, HEADER_BYTES)
+    found, expected = seal_of(raw)
+    document = parse_json(raw) if found == expected else None
+    if not isinstance(document, dict):
+        raise CorruptSegmentError(f"{layout.manifest} fails its seal: compact writes it again")
+    return document
+
+
+def write_catalog(root: Path) -> None:
+    """{key: fingerprints} of a store, by its folders, for who cannot list them."""
+    path = root / ".fstore" / "catalog.json"
+    keys: dict[str, list[str]] = {}
+    for folder in sorted(root.glob("data/*/*/*/*/*/*/segments")):
+        *key, fingerprint = folder.parent.relative_to(root / "data").parts
+        keys.setdefault("/".join(key), []).append(fingerprint)
+    document = {"format": FORMAT, "keys": keys}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _swap(path, [sealed(document)], path.parent)
+    except OSError as error:
+        raise explain(error, "the list of keys cannot be written") from error
+
+
+def sealed(document: Mapping[str, Any]) -> bytes:
+    """A document with its seal as the last field, as in a segment's zarr.json."""
+    raw = json.dumps({**document, "seal": "0" * SEAL_SIZE}, ensure_ascii=False, separators=(",", ":")).encode()
+    _, seal = seal_of(raw)
+    at = raw.rfind(b"0" * SEAL_SIZE)
+    return raw[:at] + seal + raw[at + SEAL_SIZE :]
+
+
+def _entry(segment: Segment) -> dict[str, Any]:
+    with open(os.path.join(segment.path, "zarr.json"), "rb") as file:
+        document = file.read()
+    header = segment.header
+    files = {"zarr.json": {"bytes": len(document), "blake2b": hashlib.blake2b(document, digest_size=32).hexdigest()}}
+    for name, field in ((segment.shard_file, "shard"), ("rows", "rows"), ("frames", "frames")):
+        if (segment.n and header[field]) or field == "rows":
+            files[name] = {"bytes": header[field]["bytes"], "blake2b": header[field]["blake2b"]}
+    return {"name": segment.name, "samples": segment.n, "replaces": segment.replaces, "files": files}
+
+
+def _before(layout: Layout) -> dict[str, Any]:
+    try:
+        return read_manifest(layout)
+    except (OSError, ValueError, CorruptSegmentError):
+        return {}  # none yet, or a damaged one, which this replaces
+
+
+def _replace(path: Path, parts: Sequence[bytes], layout: Layout) -> None:
+    try:
+        _swap(path, parts, layout.housekeeping / "tmp")
+    except OSError as error:
+        raise explain(error, f"the manifest of {layout.key} cannot be written; all samples are stored") from error
+
+
+def _swap(path: Path, parts: Sequence[bytes], staging: Path) -> None:
+    staging.mkdir(parents=True, exist_ok=True)
+    staged = staging / f"{uuid.uuid4().hex}.json"
+    try:
+        write_file(staged, parts)
+        os.rename(staged, path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
