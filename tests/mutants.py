@@ -36,11 +36,12 @@ def removes_before_it_replaces() -> AbstractContextManager[None]:
 
 
 def commits_file_by_file(document_last: bool) -> AbstractContextManager[None]:
-    """As who copies a segment does; sound where its zarr.json comes last, whatever interrupts it."""
+    """As who copies a segment does, slowly; sound where its zarr.json comes last, whatever interrupts it."""
     order = "sorted(os.listdir(staging), key='zarr.json'.__eq__"
     broken = (
         f"os.mkdir(target)\n        for one in {order}, reverse={not document_last}):\n"
         "            os.rename(f'{staging}/{one}', f'{target}/{one}')\n            fsync_dir(target)\n"
+        "            time.sleep(0.002)\n"
         "        os.rmdir(staging)\n"
     )
     return mutant(writer.commit, "os.rename(staging, target)\n", broken)
