@@ -50,7 +50,7 @@ def write_manifest(layout: Layout, reader: Reader) -> dict[str, Any]:
     # The table first: whoever finds the old manifest beside it sees by its digest that it is not the one meant.
     _replace(layout.manifest_rows, [table], layout)
     _replace(layout.manifest, [sealed(document)], layout)
-    write_catalog(layout.root)
+    write_catalog(layout.root, layout.housekeeping / "tmp")
     return document
 
 
@@ -64,8 +64,11 @@ def read_manifest(layout: Layout) -> dict[str, Any]:
     return document
 
 
-def write_catalog(root: Path) -> None:
-    """{key: fingerprints} of a store, by its folders, for who cannot list them."""
+def write_catalog(root: Path, staging: Path) -> None:
+    """{key: fingerprints} of a store, by its folders, for who cannot list them.
+
+    `staging` is where gc looks for what killed writers left.
+    """
     path = root / ".fstore" / "catalog.json"
     keys: dict[str, list[str]] = {}
     for folder in sorted(root.glob("data/*/*/*/*/*/*/segments")):
@@ -74,7 +77,7 @@ def write_catalog(root: Path) -> None:
     document = {"format": FORMAT, "keys": keys}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _swap(path, [sealed(document)], path.parent)
+        _swap(path, [sealed(document)], staging, root)
     except OSError as error:
         raise explain(error, "the list of keys cannot be written") from error
 
@@ -107,12 +110,12 @@ def _before(layout: Layout) -> dict[str, Any]:
 
 def _replace(path: Path, parts: Sequence[bytes], layout: Layout) -> None:
     try:
-        _swap(path, parts, layout.housekeeping / "tmp")
+        _swap(path, parts, layout.housekeeping / "tmp", layout.root)
     except OSError as error:
         raise explain(error, f"the manifest of {layout.key} cannot be written; all samples are stored") from error
 
 
-def _swap(path: Path, parts: Sequence[bytes], staging: Path) -> None:
+def _swap(path: Path, parts: Sequence[bytes], staging: Path, root: Path) -> None:
     staging.mkdir(parents=True, exist_ok=True)
     staged = staging / f"{uuid.uuid4().hex}.json"
     try:
@@ -121,4 +124,5 @@ def _swap(path: Path, parts: Sequence[bytes], staging: Path) -> None:
     except BaseException:
         staged.unlink(missing_ok=True)
         raise
-    fsync_dir(path.parent)
+    for level in path.parents[: len(path.parts) - len(root.parts)]:  # nobody else makes those of `.fstore` durable
+        fsync_dir(level)

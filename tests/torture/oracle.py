@@ -75,15 +75,19 @@ class Oracle:
         self.held: dict[tuple[FeatureKey, Recipe], dict[str, int]] = {}
         self.doubt: Op | None = None
         self.acknowledged = 0
+        self.merged: set[tuple[FeatureKey, Recipe]] = set()  # with nothing done since
 
     def begin(self, op: Op) -> None:
         assert self.doubt is None, "settle the operation before"
         self.doubt = op
+        self.merged.discard((op.key, op.recipe))
 
     def done(self) -> None:
         """The operation was acknowledged."""
         assert self.doubt is not None
         self._of(self.doubt).update(self._after(self.doubt))
+        if self.doubt.name == "compact":
+            self.merged.add((self.doubt.key, self.doubt.recipe))
         self.acknowledged += len(self.doubt.ids) if self.doubt.name in ("put", "overwrite") else 0
         self.doubt = None
 

@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 
 import crash_workers
@@ -20,7 +21,9 @@ from recorder import Killed, Recorder, Recording
 from workers import run_all
 
 from featurestore import FeatureKey, FeatureStore, Recipe
-from featurestore.storage import layout, reader
+from featurestore.errors import FeatureStoreError
+from featurestore.storage import layout, manifest, reader
+from featurestore.storage.reader import seal_of
 
 STORE = "lab/features"
 PARTS = 4  # that are tried side by side
@@ -82,15 +85,35 @@ def damage(disk: Path, state: State, oracle: Oracle, go_on: bool) -> list[str]:
     layout._durable.clear()
     doubt, root = oracle.doubt, disk / STORE
     acknowledged = {place for place, ids in oracle.held.items() if any(ids.values())}
+    merged = set(oracle.merged)
     found = oracle.settle(root)
     acknowledged = {place for place in acknowledged if any(oracle.held[place].values())}  # not removed meanwhile
     found += [f"no Zarr group at {level}" for place in acknowledged for level in levels_without_group(root, *place)]
     found += [f"{path} does not say what zarr.json says" for path in wrong_second_lists(root)]
+    found += [what for place in merged for what in wrong_manifest(root, *place)]
     if go_on and not found and doubt is not None:
         if doubt.name in ("put", "overwrite") or any(any(ids.values()) for ids in oracle.held.values()):
             run(FeatureStore(root), oracle, [doubt])
         found += oracle.settle(root)
     return found
+
+
+def wrong_manifest(root: Path, key: FeatureKey, recipe: Recipe) -> list[str]:
+    """What a merge that was acknowledged said for readers that cannot list, and is not there."""
+    feature_set = FeatureStore(root).feature_set(key, fingerprint=recipe.fingerprint)
+    assert feature_set is not None
+    try:
+        said = manifest.read_manifest(feature_set.layout)
+        catalog = (root / ".fstore" / "catalog.json").read_bytes()
+        listed = json.loads(catalog)["keys"].get(str(key), ())
+    except (OSError, ValueError, FeatureStoreError) as error:
+        return [f"no manifest of {key}: {error}"]
+    there = [segment.name for segment in feature_set.reader.segments]
+    found = [f"the manifest of {key} names {said['segments']}"] * ([one["name"] for one in said["segments"]] != there)
+    rows = feature_set.layout.manifest_rows
+    whole = rows.exists() and blake2b(rows.read_bytes(), digest_size=32).hexdigest() == said["rows"]["blake2b"]
+    found += [f"the records of {key} are not those of its manifest"] * (not whole)
+    return found + [f"the catalog lacks {key}"] * (recipe.fingerprint not in listed or len({*seal_of(catalog)}) > 1)
 
 
 def wrong_second_lists(root: Path) -> list[Path]:

@@ -124,6 +124,7 @@ def left_behind(root: Path, op: Op) -> list[str]:
     assert feature_set is not None
     feature_set.gc(0)
     files = [path for path in housekeeping.rglob("*") if not path.is_dir() and path.suffix != ".lock"]
+    files = [path for path in files if path.name not in ("manifest.json", "manifest.rows", "catalog.json")]
     return [str(path.relative_to(housekeeping)) for path in files]
 
 
