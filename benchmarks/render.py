@@ -19,6 +19,8 @@ from featurestore.storage.eviction import DEFAULT, POLICIES
 # Policies that could be the default: pinned never lets a new row in, and nobody wrote an LFU for a tier.
 CANDIDATES = (*POLICIES, "sieve", "random")
 
+TIMED_APART = ("pread", "zstd")  # the same hits over another kind of store; zstd of format 1 alone
+
 HERE = Path(__file__).parent
 Row = Mapping[str, Any]
 
@@ -182,7 +184,7 @@ def _reads(result: Mapping[str, Any]) -> list[str]:
 
 
 def _hit_rates(result: Mapping[str, Any]) -> list[str]:
-    rows = [row for row in result["rows"] if row.get("over") != "pread"]
+    rows = [row for row in result["rows"] if row.get("over") not in TIMED_APART]
     mean = [{"policy": name, "mean hits %": f"{100 * rate:.1f}"} for name, rate in result["mean"].items()]
     half = [row for row in rows if row["budget %"] == 50]
     by_trace: dict[str, dict[str, float]] = {}
@@ -223,6 +225,7 @@ def _time_saved(rows: Sequence[Row]) -> list[str]:
         "joblib, whose writes the clock on the wall sees as well."
     ]
     for over, what, first in (
+        ("plain", "A local store of format 1: its hits are copies out of the page cache already", "no memory tier"),
         ("map", "A local store: its hits are copies out of the page cache already", "no memory tier"),
         (
             "pread",
@@ -232,6 +235,8 @@ def _time_saved(rows: Sequence[Row]) -> list[str]:
         ("npy", "One `.npy` per sample, and caches that people put before it", "one .npy per sample, no cache"),
     ):
         chosen = [row for row in rows if row["over"] == over]
+        if not chosen:  # results say of which format they are
+            continue
         bare = {row["trace"]: row[column] for row in chosen if row["policy"] == first}
         halves = [row for row in chosen if row["budget %"] == 50]
         saved = [1 - row[column] / bare[row["trace"]] for row in halves if row["policy"] == DEFAULT]
@@ -252,7 +257,7 @@ def _were_it_disk(result: Mapping[str, Any], extraction: Mapping[str, Any]) -> s
         for row in result["rows"]
         if row["budget %"] == 50
         and row["policy"] in (DEFAULT, "lru", "pinned", "Belady (limit)")
-        and row.get("over") != "pread"
+        and row.get("over") not in TIMED_APART
     ]
     return (
         "**Were the budget one of disk** (simulated: the same hit rates, with the cost of a miss from the extraction "
