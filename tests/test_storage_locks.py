@@ -281,3 +281,65 @@ def test_a_fork_while_another_thread_imports_the_locks(tmp_path: Path, how: str,
     command = [sys.executable, "-c", SLOW_IMPORT, str(tmp_path / "locks"), how]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == [end], done.stderr
+
+
+EVERY_IMPORT = """
+import importlib.abc, sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, sys.argv[2])
+from store_factories import ALL, KEY, RECIPE, batch, fill, flip, segment_dirs, values_of
+from featurestore import FeatureStore
+from featurestore.errors import FeatureStoreError
+from featurestore.storage import maintenance, reader
+
+unguarded = []
+
+
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if not reader.IMPORTING._is_owned():
+            unguarded.append(name)
+
+
+values_of("a")  # what the test itself imports
+sys.meta_path.insert(0, Watch())
+if sys.argv[3] == "set operations":
+    shared = lambda segment, wanted: np.intersect1d(wanted, segment.records()["hi"].astype("u8"))
+    maintenance._holds_any = lambda segment, wanted: bool(shared(segment, wanted).size)
+root = Path(sys.argv[1])
+store = fill(root, ["a", "b"], ["c", "d"], ["e"])
+store.put_many(ALL, ["a", "b"], [values_of("a"), values_of("b", 3)], recipe=RECIPE)
+store.put_many(KEY, ["a", "c"], batch(["x", "y"]), recipe=RECIPE, overwrite=True)
+store.delete(KEY, ["e"])
+store.get(KEY, "a"), store.get(KEY, "a", [1, 3]), store.get_many(KEY, ["d", "a", "c"])
+store.get_ragged(ALL, ["b", "a"]), store.get_features(KEY, "b"), store.ids(KEY)
+flip(segment_dirs(root)[-1] / "c.0.0.0", 2)
+for read in (FeatureStore(root).get, store.get):
+    try:
+        read(KEY, "no such id")
+    except FeatureStoreError:
+        pass
+for id in "abcd":
+    try:
+        FeatureStore(root).get(KEY, id)
+    except FeatureStoreError:
+        pass
+store.feature_set(KEY).compact()
+print(*unguarded)
+"""
+
+
+def imports_while_working(root: Path, variant: str) -> str:
+    code = [sys.executable, "-c", EVERY_IMPORT, str(root), str(Path(__file__).parent), variant]
+    ran = subprocess.run(code, capture_output=True, text=True, check=True)
+    return ran.stdout.strip()
+
+
+def test_no_import_of_an_operation_is_in_the_way_of_a_fork(tmp_path: Path) -> None:
+    """Not even one that numpy makes: a child of a fork in the middle of it would wait for its end for ever."""
+    assert imports_while_working(tmp_path, "as it is") == ""
+
+
+def test_an_import_that_numpy_makes_is_caught(tmp_path: Path) -> None:
+    assert "numpy.ma" in imports_while_working(tmp_path, "set operations")

@@ -41,14 +41,24 @@ Kept = tuple[Segment, int, dict[str, Any]]  # segment, row, line
 
 def rewrite(layout: Layout, recipe: Recipe, reader: Reader, drop: Collection[str], new: Sequence[Rows] = ()) -> None:
     """Drop the rows of some ids, wherever they are stored, and add `new` ones in the same step."""
-    # In the machine's byte order: numpy.isin takes no other.
-    wanted = np.frombuffer(b"".join(map(id_digest, drop)), _DIGEST)["hi"].astype(np.uint64)
-    affected = [s for s in reader.segments if np.isin(wanted, s.records()["hi"].astype(np.uint64)).any()]
+    wanted = np.sort(np.frombuffer(b"".join(map(id_digest, drop)), _DIGEST)["hi"].astype(np.uint64))
+    affected = [segment for segment in reader.segments if _holds_any(segment, wanted)]
     for segment in affected:
         if segment.name in reader.damage:
             raise CorruptSegmentError(f"{reader.damage[segment.name].why}; {_UNTOUCHED}")
     survivors = [(segment, row, line) for line, segment, row in reader.rows(affected) if line["id"] not in drop]
     _replace(layout, recipe, reader, affected, survivors, new)
+
+
+def _holds_any(segment: Segment, wanted: NDArray[np.uint64]) -> bool:
+    """Whether one of these halves of digests, sorted, is among the segment's.
+
+    Not by numpy.isin: set operations import numpy.ma when they are first called, and a process forked while another
+    thread does that waits for the lock of that import for ever.
+    """
+    stored = segment.records()["hi"].astype(np.uint64)
+    places = np.searchsorted(wanted, stored)
+    return bool((wanted[np.minimum(places, len(wanted) - 1)] == stored).any()) if len(wanted) else False
 
 
 def small(reader: Reader) -> list[Segment]:

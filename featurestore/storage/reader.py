@@ -1022,7 +1022,7 @@ class Reader:
         values = self._joined(found) if out is None else None
         if values is None:
             values = np.empty(self.batch_shape(len(found)), found.segments[int(which[0])].dtype) if out is None else out
-            for number in np.unique(which).tolist():
+            for number in np.flatnonzero(np.bincount(which)).tolist():
                 slots = np.flatnonzero(which == number)
                 values[slots] = found.segments[number].take(rows[slots])
         return values
@@ -1285,7 +1285,7 @@ def _table(counted: List[Tuple[Segment, Any]], damage: Dict[str, Damage]) -> Any
     for number, (segment, records) in enumerate(counted):
         rows = np.arange(segment.n, dtype=np.int64)
         if segment.name in damage:
-            rows = np.setdiff1d(rows, np.array(sorted(damage[segment.name].rows)))
+            rows = np.delete(rows, sorted(damage[segment.name].rows))
         parts.append(records[["hi", "lo"]][rows])
         numbers.append(rows | number << 32)
     if not counted:
