@@ -337,6 +337,12 @@ def break_record(root: Path) -> None:
     path.write_text(path.read_text().replace(record.id, "another"))
 
 
+def break_manifest(root: Path) -> None:
+    feature_set = feature_set_of(root)
+    feature_set.publish()
+    flip(feature_set.layout.manifest, 40)
+
+
 DAMAGE: list[tuple[Callable[[Path], None], str, bool, bool]] = [
     # what is planted, the kind it is found as, only with --full, whether repair mends it
     (break_seal, "segment", False, True),
@@ -364,6 +370,7 @@ DAMAGE: list[tuple[Callable[[Path], None], str, bool, bool]] = [
     (leave_a_folder, "stray", False, False),
     (link_a_dataset, "stray", False, False),
     (break_record, "record", False, True),
+    (break_manifest, "manifest", False, True),
 ]
 
 

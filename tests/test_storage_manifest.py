@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,9 @@ from store_factories import ALL, KEY, RECIPE, Making, batch, fill, flip, segment
 
 from featurestore import Failure, FeatureKey, Features, FeatureStore, extract
 from featurestore.errors import CorruptSegmentError
+from featurestore.quality.store_check import check_store
 from featurestore.storage.layout import Layout
-from featurestore.storage.manifest import read_manifest
+from featurestore.storage.manifest import read_catalog, read_manifest
 from featurestore.storage.reader import RECORD, seal_of
 
 IDS = ["a", "b", "c"]
@@ -101,3 +104,85 @@ def test_a_damaged_manifest_is_told_and_written_anew(tmp_path: Path) -> None:
 def test_without_a_manifest_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_manifest(layout_of(fill(tmp_path, IDS)))
+
+
+def damaged(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> tuple[FeatureStore, Path]:
+    store = fill(tmp_path, IDS)
+    store.compact(KEY)
+    path = {"catalog.json": tmp_path / ".fstore" / "catalog.json"}.get(name, layout_of(store).housekeeping / name)
+    damage(path)
+    return store, path
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "what"),
+    [
+        ("manifest.json", lambda path: flip(path, 20), "fails its seal"),
+        ("manifest.json", lambda path: path.write_bytes(b""), "fails its seal"),
+        ("manifest.json", lambda path: path.write_bytes(path.read_bytes()[:-9]), "fails its seal"),
+        ("manifest.rows", lambda path: flip(path, 33), "names another table than the one beside it"),
+        ("manifest.rows", lambda path: path.unlink(), "has no table beside it"),
+        ("catalog.json", lambda path: flip(path, 20), "fails its seal"),
+        ("catalog.json", lambda path: path.write_bytes(b"{}"), "fails its seal"),
+    ],
+)
+def test_verify_finds_and_repairs_what_a_store_says_of_itself(
+    tmp_path: Path, name: str, damage: Callable[[Path], None], what: str
+) -> None:
+    _, path = damaged(tmp_path, name, damage)
+    (finding,) = check_store(tmp_path).findings
+    shown = path.with_suffix(".json")
+    assert (finding.kind, finding.where, finding.what) == ("manifest", str(shown), what)
+    assert str(finding) == f"manifest: {shown}: {what}; no local reader needs it; repair writes it anew"
+    (finding,) = check_store(tmp_path, repair=True).findings
+    assert finding.repaired
+    assert check_store(tmp_path, full=True).clean
+
+
+def test_the_manifest_of_another_feature_set_is_found(tmp_path: Path) -> None:
+    store = fill(tmp_path, IDS)
+    store.put_many(ALL, ["r"], [values_of("r", 2)], recipe=RECIPE)
+    store.compact(KEY)
+    store.compact(ALL)
+    other = store.feature_set(ALL)
+    assert other is not None
+    for name in ("manifest.json", "manifest.rows"):
+        shutil.copy(layout_of(store).housekeeping / name, other.layout.housekeeping / name)
+    (finding,) = check_store(tmp_path).findings
+    assert finding.what == "is that of another feature set"
+
+
+def test_a_manifest_older_than_the_last_commit_is_no_fault(tmp_path: Path) -> None:
+    store = fill(tmp_path, IDS)
+    store.compact(KEY)
+    store.put_many(KEY, ["d"], batch(["d"]), recipe=RECIPE)
+    store.delete(KEY, ["a"])
+    assert check_store(tmp_path).clean
+
+
+def test_a_manifest_that_is_replaced_meanwhile_is_no_fault(tmp_path: Path) -> None:
+    """Its table comes first: for a moment the old manifest lies beside the new table."""
+    store = fill(tmp_path, IDS)
+    store.compact(KEY)
+    layout = layout_of(store)
+    old = layout.manifest.read_bytes()
+    store.put_many(KEY, ["d"], batch(["d"]), recipe=RECIPE)
+    store.compact(KEY)
+    new = layout.manifest.read_bytes()
+    layout.manifest.write_bytes(old)
+    timer = threading.Timer(0.2, layout.manifest.write_bytes, [new])
+    timer.start()
+    assert check_store(tmp_path).clean
+    timer.join()
+
+
+def test_what_was_removed_is_said_no_more(tmp_path: Path) -> None:
+    store = fill(tmp_path, IDS)
+    store.put_many(ALL, ["r"], [values_of("r", 2)], recipe=RECIPE)
+    store.compact(KEY)
+    store.compact(ALL)
+    layout = layout_of(store)
+    store.feature_set(KEY).remove()  # type: ignore[union-attr]
+    assert list(read_catalog(tmp_path)) == [str(ALL)]
+    assert not layout.manifest.exists()
+    assert not layout.manifest_rows.exists()

@@ -21,6 +21,7 @@ KINDS = {
     "frame_checksum": "of the checksums of a sample and of its frames one differs from the values",
     "file": "bytes of a segment's file changed where no row shows it",
     "record": "a record of a failure that cannot be read",
+    "manifest": "what the store says of itself for readers that cannot list folders is not what was written",
     "missing": "samples of the source that are not stored",
     "failed": "samples of the source with a record that they cannot be made",
     "extra": "stored samples that the source does not have",
@@ -32,7 +33,18 @@ KINDS = {
     "differs": "a sample that comes out differently when it is made again",
     "not_made": "a stored sample that cannot be made again",
 }
-REPAIRABLE = {"group", "recipe", "segment", "uncommitted", "row", "line", "frame_checksum", "file", "record"}
+REPAIRABLE = {
+    "group",
+    "recipe",
+    "segment",
+    "uncommitted",
+    "row",
+    "line",
+    "frame_checksum",
+    "file",
+    "record",
+    "manifest",
+}
 """kinds that `verify --repair` mends: it keeps what is sound and moves the rest aside"""
 SHOWN = 5
 

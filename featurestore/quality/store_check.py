@@ -15,6 +15,7 @@ from featurestore.quality.content import ContentCheck
 from featurestore.quality.coverage import check_coverage, check_media, in_python
 from featurestore.quality.findings import Finding, Findings
 from featurestore.quality.integrity import Damage
+from featurestore.quality.published import check_published
 from featurestore.quality.recompute import check_again, choose, require_same_recipe
 from featurestore.quality.tree import Tree
 from featurestore.recipe import Recipe
@@ -99,6 +100,7 @@ def check_store(
         )
     for feature_set in feature_sets:
         _check_feature_set(feature_set, sources.get(feature_set.key.dataset), full, repair, findings, report, progress)
+    check_published(tree.root, feature_sets, repair, findings)
     for key, prefix in keys.items():
         if not any(feature_set.key == key for feature_set in feature_sets):
             what = f"nothing is stored{f' under a recipe {prefix}' if prefix else ''}"

@@ -26,7 +26,7 @@ from featurestore.storage.durable import explain, fsync_dir
 from featurestore.storage.failures import FailureRecord, Failures
 from featurestore.storage.layout import Layout, ensure_levels, read_recipe
 from featurestore.storage.locks import Locks
-from featurestore.storage.manifest import write_manifest
+from featurestore.storage.manifest import withdraw, write_manifest
 from featurestore.storage.reader import CorruptRowError, Found, Reader, UnknownFormatError
 from featurestore.storage.rows import DTYPES, Row, as_rows, checked, form_of
 from featurestore.storage.writer import commit
@@ -236,6 +236,7 @@ class FeatureSet:
         """Remove everything: segments, recipe and records of failures.  Writers meanwhile begin anew or fail."""
         with self.locks.recipe():
             maintenance.remove(self.layout)
+            withdraw(self.layout)
         self.reader = Reader(self.reader.path, self.reader.key)
 
     def quarantine(self, also: Collection[str] = ()) -> list[str]:

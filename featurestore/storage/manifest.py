@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from featurestore.storage.layout import Layout
 from featurestore.storage.reader import FORMAT, HEADER_BYTES, SEAL_SIZE, Reader, Segment, seal_of
 from featurestore.untrusted_io.files import parse_json, read_untrusted
 
+ADVICE = "compact writes it again"
+ATTEMPTS = 20  # looks at two files that a writer replaces one after the other
 COMMITS = 100  # last ones that a manifest names, by which a pusher finds its own again
 
 
@@ -56,12 +59,56 @@ def write_manifest(layout: Layout, reader: Reader) -> dict[str, Any]:
 
 def read_manifest(layout: Layout) -> dict[str, Any]:
     """What was said last.  FileNotFoundError where nothing was; CorruptSegmentError where it fails its seal."""
-    raw = read_untrusted(layout.manifest, HEADER_BYTES)
+    return _unsealed(layout.manifest)
+
+
+def check_manifest(layout: Layout) -> None:
+    """Hold the manifest against its seal, and its table against the manifest.
+
+    FileNotFoundError where there is no manifest; CorruptSegmentError where one of both is not what was written.
+    """
+    document = read_manifest(layout)
+    if (document.get("key"), document.get("fingerprint")) != (str(layout.key), layout.fingerprint):
+        raise CorruptSegmentError(f"{layout.manifest} is that of another feature set", advice=ADVICE)
+    for _ in range(ATTEMPTS):
+        try:
+            table = layout.manifest_rows.read_bytes()
+        except FileNotFoundError:
+            raise CorruptSegmentError(f"{layout.manifest} has no table beside it", advice=ADVICE) from None
+        digest = hashlib.blake2b(table, digest_size=32).hexdigest()
+        if document["rows"] == {"bytes": len(table), "blake2b": digest}:
+            return
+        time.sleep(0.05)  # a writer may be between its two renames
+        document = read_manifest(layout)
+    raise CorruptSegmentError(f"{layout.manifest} names another table than the one beside it", advice=ADVICE)
+
+
+def read_catalog(root: Path) -> dict[str, list[str]]:
+    """{key: fingerprints} as said last.  FileNotFoundError where nothing was; CorruptSegmentError as above."""
+    keys = _unsealed(_catalog(root)).get("keys")
+    return keys if isinstance(keys, dict) else {}
+
+
+def _unsealed(path: Path) -> dict[str, Any]:
+    raw = read_untrusted(path, HEADER_BYTES)
     found, expected = seal_of(raw)
     document = parse_json(raw) if found == expected else None
     if not isinstance(document, dict):
-        raise CorruptSegmentError(f"{layout.manifest} fails its seal: compact writes it again")
+        raise CorruptSegmentError(f"{path} fails its seal", advice=ADVICE, path=path)
     return document
+
+
+def _catalog(root: Path) -> Path:
+    return root / ".fstore" / "catalog.json"
+
+
+def withdraw(layout: Layout) -> None:
+    """Say no more of a feature set that was removed."""
+    said = layout.manifest.exists()
+    for path in (layout.manifest, layout.manifest_rows):
+        path.unlink(missing_ok=True)
+    if said:
+        write_catalog(layout.root, layout.housekeeping / "tmp")
 
 
 def write_catalog(root: Path, staging: Path) -> None:
@@ -69,7 +116,7 @@ def write_catalog(root: Path, staging: Path) -> None:
 
     `staging` is where gc looks for what killed writers left.
     """
-    path = root / ".fstore" / "catalog.json"
+    path = _catalog(root)
     keys: dict[str, list[str]] = {}
     for folder in sorted(root.glob("data/*/*/*/*/*/*/segments")):
         *key, fingerprint = folder.parent.relative_to(root / "data").parts
