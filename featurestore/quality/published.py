@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featurestore.errors import StoreError
-from featurestore.quality.findings import Findings
+from featurestore.quality.findings import Finding, Findings
+from featurestore.quality.tree import set_aside
 from featurestore.storage.feature_set import FeatureSet
 from featurestore.storage.manifest import check_manifest, read_catalog, write_catalog
 
@@ -24,8 +25,9 @@ def check_published(root: Path, feature_sets: Sequence[FeatureSet], repair: bool
         except OSError as error:
             finding = findings.add("manifest", layout.manifest, _why(error, layout.manifest), advice=ADVICE)
             if repair:
+                aside = set_aside(feature_set, layout.manifest)
                 feature_set.publish()
-                finding.repaired, finding.outcome = True, "written anew"
+                _repaired(finding, aside)
     try:
         read_catalog(root)
     except FileNotFoundError:
@@ -34,8 +36,13 @@ def check_published(root: Path, feature_sets: Sequence[FeatureSet], repair: bool
         path = root / ".fstore" / "catalog.json"
         finding = findings.add("manifest", path, _why(error, path), advice=ADVICE)
         if repair and feature_sets:
+            aside = set_aside(feature_sets[0], path)
             write_catalog(root, feature_sets[0].layout.housekeeping / "tmp")
-            finding.repaired, finding.outcome = True, "written anew"
+            _repaired(finding, aside)
+
+
+def _repaired(finding: Finding, aside: Path) -> None:
+    finding.repaired, finding.outcome = True, f"written anew; what was there is {aside}"
 
 
 def _why(error: OSError, path: Path) -> str:
