@@ -219,6 +219,29 @@ def test_rows_of_one_array_are_written_without_a_copy_and_no_others() -> None:
         np.testing.assert_array_equal(block, np.concatenate(rows))
 
 
+@pytest.mark.parametrize("mutant", [False, True])
+def test_an_axis_of_one_element_may_have_any_stride(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    """`vectors[:, None]` is contiguous, and the stride of its second axis 0; mutant: one that takes it as it is."""
+
+    def as_they_are(first: NDArray[Any], shape: tuple[int, ...], strides: object) -> NDArray[Any]:
+        return as_strided(first, shape, first.strides)
+
+    as_strided = np.lib.stride_tricks.as_strided
+    if mutant:
+        monkeypatch.setattr(np.lib.stride_tricks, "as_strided", as_they_are)
+    one = FeatureKey("mer2026", "audio", "wavlm-base", "utterance", 1)
+    vectors = np.arange(20, dtype=np.float32).reshape(5, 4)
+    right = []
+    for number, values in enumerate([vectors[:, None], vectors[:, None, None], vectors[::-1][:, None]]):
+        store = FeatureStore(tmp_path / str(number))
+        ids = [f"s{number}" for number in range(5)]
+        store.put_many(one, ids, values, recipe=RECIPE)
+        right.append(store.get_many(one, ids).tobytes() == values.tobytes())
+    assert all(right) is not mutant
+
+
 def test_values_are_put_together_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gigabyte is written without a second copy of all of it."""
     values = batch([f"s{number}" for number in range(600)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -211,5 +212,7 @@ def _undivided(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
             return None
         at += part.nbytes
         count += len(part)
-    # All bytes of the view are bytes of the parts, whose memory its base keeps.
-    return np.lib.stride_tricks.as_strided(first, (count, *first.shape[1:]), first.strides)
+    # All bytes of the view are bytes of the parts, whose memory its base keeps.  Strides are counted anew: that of an
+    # axis of one element may be anything, zero included, in an array that is contiguous.
+    strides = [first.itemsize * math.prod(first.shape[axis + 1 :]) for axis in range(first.ndim)]
+    return np.lib.stride_tricks.as_strided(first, (count, *first.shape[1:]), strides)
