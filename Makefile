@@ -1,6 +1,6 @@
 # Every target that needs packages sets them up first, in .venv; python3 and make are enough to start.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check torture portability bench clean
+.PHONY: help setup demo test check torture portability bench reader clean
 
 PYTHON := .venv/bin/python
 # Encoders and BLAS would otherwise each start one thread per core in every test process.
@@ -29,6 +29,9 @@ portability: setup  ## tests as on other machines: orders, locales, clocks, proc
 
 bench: setup  ## every benchmark and docs/benchmarks.md, half an hour; ARGS=--quick: three minutes
 	@$(PYTHON) benchmarks/run.py $(ARGS)
+
+reader: setup  ## dist/featurestore_reader-*.whl, which reads stores where this package cannot be installed
+	@sh scripts/build_reader.sh $(PYTHON) dist
 
 clean:    ## remove what make has made, .venv included
 	rm -rf .venv .portability demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

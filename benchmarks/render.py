@@ -50,6 +50,7 @@ TITLES = {
     "inference_modes": "The guide's table, told honestly",
     "inference_loop": "The inference loop",
     "startup": "Starting",
+    "loading": "A fusion run's features",
     "importing": "Import of `.npy` folders",
 }
 

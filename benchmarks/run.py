@@ -20,7 +20,7 @@ QUICK = HERE.parent / "build" / "benchmarks"
 # The one whose numbers a busy machine spoils most comes first, while it is still cool.
 NAMES = (
     "reads", "shapes", "writes", "startup", "scale", "hit_rates", "decoding", "extraction", "inference_modes",
-    "inference_loop", "importing", "rounding",
+    "inference_loop", "loading", "importing", "rounding",
 )  # fmt: skip
 
 

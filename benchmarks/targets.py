@@ -111,6 +111,10 @@ def imported(results: Results, what: str, cache: str, column: str) -> float:
     return float(find(results["importing"]["rows"], what=what, cache=cache)[column])
 
 
+def loaded(results: Results, what: str, column: str) -> float:
+    return float(find(results["loading"]["rows"], what=what)[column])
+
+
 def extraction(results: Results, what: str, column: str, **where: Any) -> float:
     return float(find(results["extraction"]["rows"], what=what, **where)[column])
 
@@ -353,6 +357,10 @@ TARGETS = [
     Target("audit of the same", "s", lambda r: imported(r, "audit", "warm", "median"), most=60,
            limit="each file is opened, read and looked through"),
     Target("bytes that differ after import and export", "", lambda r: r["importing"]["differing"], most=0),
+    Target("loading of a track 1 run, 88,185 rows", "s", lambda r: loaded(r, "featurestore-reader", "median"), most=1,
+           limit="each row is copied and checked, and the table of ids read"),
+    Target("the same against np.load in a pool of 8", "x", lambda r: loaded(r, "featurestore-reader", "times faster"),
+           least=20, limit="a pool's processes share the cores, and files in memory cost only their opening"),
     Target("inference loop over a stub, all stored", "ms a sample",
            lambda r: loop(r, "the loop over a stub, all stored"), most=0.3, limit=_loop_limit),
     Target("batches of 8, 4 layers of 256 on the CPU, against one by one", "x", lambda r: batched(r, 8), least=3,

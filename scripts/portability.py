@@ -215,7 +215,9 @@ SETTINGS: dict[str, Setting] = {
         )
         for version in ("3.12", "3.13")
     },
-    "copied-reader": Setting("test_storage_reader_copied.py", options=("-k", "old_environments")),
+    "copied-reader": Setting(
+        "test_storage_reader_copied.py test_reader_package.py", options=("-k", "old_environments or in_each_python")
+    ),
 }
 
 

@@ -6,7 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import pytest
 
 
 def interpreter(version: str) -> str | None:
@@ -22,3 +25,24 @@ def interpreter(version: str) -> str | None:
             if done.returncode == 0 and done.stdout.startswith(f"{version}."):
                 return path
     return None
+
+
+def packages_for(version: str, requirements: tuple[str, ...], kept: Path) -> Path:
+    """A folder with packages of that Python, as `--target` makes it: fetched once, and kept in `kept`.
+
+    Skips the test where no index can be reached.
+    """
+    folder = kept / "-".join([version, *(text.replace("==", "-") for text in requirements)])
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory(dir=kept) as made:
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+            command += ["--no-deps", "--only-binary", ":all:", "--python-version", version]
+            command += ["--target", f"{made}/packages"]
+            # An empty constraint switches off one of the user's own settings, which could contradict this.
+            environment = {**os.environ, "PIP_CONSTRAINT": ""}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                why = done.stderr.strip().splitlines()[-1]
+                pytest.skip(f"{' and '.join(requirements)} for Python {version} cannot be had: {why}")
+            os.rename(f"{made}/packages", folder)
+    return folder

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from featurestore import Extractor, FeatureKey, FeatureStore, Sample, encoders, register_encoder
 from featurestore.compute.extraction import extract
 
+ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.serial
 KEY = FeatureKey("guard", "frame", "CLIP_VIT_LARGE", "uniform", 8)
 N = 300
@@ -26,7 +27,7 @@ BESIDE_DECODING = 1.5  # an extract with an encoder that costs nothing against d
 
 @pytest.fixture
 def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     encoders.encoder_names()  # reads entry points, which stay
     monkeypatch.setattr(encoders, "_registry", dict(encoders._registry))
 
@@ -66,6 +67,52 @@ def test_a_hit_is_several_times_faster_than_a_file_per_sample(stored: Any) -> No
 def test_a_hit_that_opens_a_file_fails_the_guard(stored: Any) -> None:
     hit, load = stored
     assert times_faster(lambda i: (load(i), hit(i))[1], load) < FASTER_THAN_FILES
+
+
+@pytest.fixture
+def fusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, list[str], str]]:
+    """(a feature reader in the place of MERTools', names, their folder) of vectors that are in files too."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "reader_package"))
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "stand_ins"))
+    from featurestore_reader.mertools import FeatureReader
+
+    names, folder = [f"sample_{number:08d}" for number in range(2000)], tmp_path / "wavlm-base-UTT"
+    values = np.random.default_rng(0).standard_normal((len(names), 1, 768), dtype=np.float32)
+    folder.mkdir()
+    for name, row in zip(names, values, strict=True):
+        np.save(folder / f"{name}.npy", row[0])
+    FeatureStore(tmp_path / "features").put_many("mer2026/audio/wavlm-base/utterance/1", names, values, recipe={"x": 1})
+    yield lambda: FeatureReader(str(tmp_path / "features"), "mer2026"), names, str(folder)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("featurestore_reader", "toolkit")]:
+        del sys.modules[name]
+
+
+def times_faster_than_a_pool(read: Callable[[], Any], names: list[str], folder: str) -> float:
+    from harness import interleaved
+    from toolkit.utils.read_data import func_read_multiprocess
+
+    taken = interleaved({"ours": read, "theirs": lambda: func_read_multiprocess(folder, names)}, 3)
+    return min(taken["theirs"]) / min(taken["ours"])
+
+
+@pytest.mark.usefixtures("_benchmarks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # theirs is a pool
+def test_a_fusion_runs_features_load_several_times_faster_than_by_a_pool(fusion: Any) -> None:
+    reader, names, folder = fusion
+    assert times_faster_than_a_pool(lambda: reader()(folder, names), names, folder) >= FASTER_THAN_FILES
+
+
+@pytest.mark.usefixtures("_benchmarks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_reader_that_opens_a_file_a_sample_fails_the_guard(fusion: Any) -> None:
+    reader, names, folder = fusion
+
+    def slow() -> None:
+        reader()(folder, names)
+        for name in names:
+            np.load(f"{folder}/{name}.npy")
+
+    assert times_faster_than_a_pool(slow, names, folder) < FASTER_THAN_FILES
 
 
 def slowdown(folder: Path, encoder: str) -> float:

@@ -10,12 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from interpreters import interpreter
+from interpreters import interpreter, packages_for
 
 import featurestore.storage.reader
 from featurestore.store import FeatureStore
@@ -91,26 +90,9 @@ def test_old_environments_read_it(
     # Without a cache, e.g. under `-p no:cacheprovider`, it is fetched each time.
     cache = getattr(pytestconfig, "cache", None)
     kept = cache.mkdir("old-numpy") if cache is not None else tmp_path_factory.mktemp("old-numpy")
-    packages = str(old_numpy(version, kept))
+    packages = str(packages_for(version, (OLD_NUMPY,), kept))
     # google-crc32c is not among what they have.
     assert read(python, store, tmp_path, unchecked=False, packages=(packages,)) == "1 False"
-
-
-def old_numpy(version: str, kept: Path) -> Path:
-    """A folder with the oldest numpy for that Python; skips the test where no index can be reached."""
-    folder = kept / version
-    if not folder.is_dir():
-        with tempfile.TemporaryDirectory(dir=kept) as made:
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", OLD_NUMPY]
-            command += ["--no-deps", "--only-binary", ":all:", "--python-version", version]
-            command += ["--target", f"{made}/{version}"]
-            # An empty constraint switches off one of the user's own settings, which could contradict this.
-            environment = {**os.environ, "PIP_CONSTRAINT": ""}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode:
-                pytest.skip(f"{OLD_NUMPY} for Python {version} cannot be had: {done.stderr.strip().splitlines()[-1]}")
-            os.rename(f"{made}/{version}", folder)
-    return folder
 
 
 def test_its_minimum_python_is_at_most_3_8() -> None:

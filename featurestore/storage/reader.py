@@ -23,6 +23,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import mmap
 import operator
 import os
@@ -167,7 +168,7 @@ class Segment:
         self.n = len(records)
         self.n_frames: Optional[int] = shape[1] if len(shape) == len(form.item) + 2 else None
         self.replaces: List[str] = header["replaces"]
-        self.frame_bytes = int(np.prod(form.item, dtype=object)) * form.dtype.itemsize
+        self.frame_bytes = math.prod(form.item) * form.dtype.itemsize
         # Plain numbers come out of a memoryview, which compare faster than numpy's.
         self.crcs = np.ascontiguousarray(records["crc"], np.uint32).data
         self.frames_crcs = header["frames"] and np.ascontiguousarray(records["frames_crc"], np.uint32).data
@@ -994,15 +995,25 @@ class Reader:
         """
 
         def read() -> Any:
-            found = self.find_all(ids)
-            absent = np.flatnonzero(found.numbers < 0)
-            if len(absent):
-                raise LookupError(f"{len(absent)} of {len(ids)} ids are not stored, e.g. {ids[absent[0]]!r}")
+            found = self._found(ids)
             if out is not None and not fits(out, self.batch_shape(len(ids)), self.form and self.form.dtype):
                 raise ValueError("out is not a writable C-contiguous array (N, n_frames, ...) of the stored dtype")
             return self.take_ragged(found) if self.key.endswith("/all") else self.take(found, out)
 
         return self._retried(read)
+
+    def get_ragged(self, ids: Sequence[str]) -> List[Any]:
+        """N arrays (n_frames, *item) in the order of the request, under any key.  Raises LookupError as `get_many`."""
+        found: List[Any] = self._retried(lambda: self.take_ragged(self._found(ids)))
+        return found
+
+    def _found(self, ids: Sequence[str]) -> Found:
+        found = self.find_all(ids)
+        absent = np.flatnonzero(found.numbers < 0)
+        if len(absent):
+            what = f"{len(absent)} of {len(ids)} ids are not stored, e.g. {ids[absent[0]]!r}"
+            raise LookupError(f"{what}, under {self.key} in {self.path}; `ids()` lists those that are")
+        return found
 
     def batch_shape(self, n: int) -> Tuple[int, ...]:
         """(n, n_frames, *item) of a key whose samples have the same number of frames."""
@@ -1318,9 +1329,11 @@ def open_key(root: str, key: str, fingerprint: Optional[str] = None) -> Reader:
     except FileNotFoundError:
         names = []
     found = [name for name in names if name.startswith(fingerprint or "")]
+    if not names:
+        raise LookupError(f"nothing is stored under {key} in {root!r}: it has no folder {folder}")
     if len(found) != 1:
-        stored = ", ".join(found) or "none"
-        raise LookupError(f"{key} has {len(found)} recipes in {root!r}: {stored}; pass fingerprint=")
+        what = f"{len(found)} recipes in {root!r}" if found else f"no recipe {fingerprint!r} in {root!r}"
+        raise LookupError(f"{key} has {what}: {', '.join(found or names)}; pass fingerprint=")
     return Reader(os.path.join(folder, found[0]), key)
 
 

@@ -1,0 +1,1 @@
+../../../featurestore/storage/reader.py

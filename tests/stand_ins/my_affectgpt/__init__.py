@@ -1,0 +1,1 @@
+"""AffectGPT's package, as far as features that were extracted before are read."""

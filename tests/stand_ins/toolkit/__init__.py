@@ -1,0 +1,1 @@
+"""MERTools' `toolkit`, as far as features are read."""
