@@ -188,7 +188,7 @@ def test_the_wheel_holds_the_one_reader_and_needs_what_it_says(wheel: Path) -> N
         names = {name.partition("/")[2] for name in archive.namelist() if name.startswith("featurestore_reader/")}
         reader = archive.read("featurestore_reader/reader.py")
         told = archive.read(f"featurestore_reader-{__version__}.dist-info/METADATA").decode()
-    assert names == {"__init__.py", "folders.py", "mertools.py", "py.typed", "reader.py", "torch.py"}
+    assert names == {"__init__.py", "files.py", "folders.py", "mertools.py", "py.typed", "reader.py", "torch.py"}
     assert reader == Path(featurestore.storage.reader.__file__).read_bytes()
     assert wheel.name == f"featurestore_reader-{__version__}-py3-none-any.whl"
     assert re.findall(r"^Requires-.+", told, re.MULTILINE) == [
@@ -312,13 +312,81 @@ def test_a_folder_that_is_not_clear_is_an_error_with_what_is_stored(package: Mod
         package.Folders(root, "a").read("W-FRA", ["one"])
     with pytest.raises(LookupError, match=r"whose folder is 'W-UTT'.*pass dataset=, one of a, b"):
         package.Folders(root).read("W-UTT", ["one"])
-    with pytest.raises(LookupError, match=r"b/audio/W/utterance/1 has 2 recipes in .*; pass fingerprint="):
+    with pytest.raises(LookupError, match=r"b/audio/W/utterance/1 has 2 recipes for folder 'W-UTT' in .*KEY@REC"):
         package.Folders(root, "b").read("W-UTT", ["one"])
     key = "b/audio/W/utterance/1"
     recipe = Recipe({"x": 2}).fingerprint
     chosen = package.Folders(root, "b", keys={"W-UTT": f"{key}@{recipe[:8]}", "Q": "a/face/W/utterance/1"})
     assert chosen.load("/any/W-UTT/one.npy").tolist() == [[2, 2, 2, 2]]
     assert chosen.load("Q/one.npy").tolist() == [[1, 1, 1, 1]]
+
+
+def load_all(folders: Any, root: Path) -> int:
+    """How many files of a tree come back as np.load gives them, from the same paths elsewhere."""
+    files = sorted(root.rglob("*.npy"))
+    for file in files:
+        found, wanted = folders.load(f"/elsewhere/{file.relative_to(root)}"), np.load(file)
+        assert (found.shape, found.dtype, found.tobytes()) == (wanted.shape, wanted.dtype, wanted.tobytes()), file
+    return len(files)
+
+
+def test_files_come_back_as_they_were(package: ModuleType, tmp_path: Path) -> None:
+    """What an import keeps of files that are not as most of their set, in recipes and in lines."""
+    rng = np.random.default_rng(0)
+    store, tree = FeatureStore(tmp_path / "features"), tmp_path / "tree"
+    vectors = rng.standard_normal((4, 1, 8), dtype=np.float32)
+    vectors[2] = 0
+    recipe: dict[str, Any] = {"imported": True, "folder": "some-UTT", "file_rank": 1}
+    facts = [None, {"file_shape": [1, 8]}, {"file_dtype": "<f8"}, None]
+    store.put_many("m/audio/some/utterance/1", IDS[:4], vectors, recipe=recipe, provenance=facts)  # type: ignore[arg-type]
+    store.put_many("m/audio/some/utterance/1", IDS[:1], vectors[3:], recipe={**recipe, "folder": "others-UTT"})
+    fine = rng.standard_normal((1, 1, 8))  # rounded in float32
+    beside = {**recipe, "stored_dtype": "float64", "beside": Recipe(recipe).fingerprint}
+    store.put_many("m/audio/some/utterance/1", IDS[4:5], fine, recipe=beside)
+    tokens = rng.standard_normal((2, 64, 8), dtype=np.float32)
+    store.put_many("m/frame/EVA-ViT-G/tokens/64", IDS[:2], tokens, recipe={"folder": "EVA-ViT-G", "file_rank": 3})
+    fused = rng.standard_normal((2, 1, 8), dtype=np.float32)
+    store.put_many("m/multi/CLIP_VIT_LARGE.HUBERT_LARGE/complete/1", IDS[:2], fused, recipe={"x": 1})
+    store.put_many("m/face/any/every/1", IDS[:2], fused, recipe={"folder": "what I called it", "file_rank": 2})
+    wanted = {
+        "some-UTT": [vectors[0, 0], vectors[1], vectors[2, 0].astype("f8"), vectors[3, 0], fine[0, 0]],
+        "others-UTT": [vectors[3, 0]],
+        "EVA-ViT-G": list(tokens[:, None]),
+        "multi_CLIP_VIT_LARGE_HUBERT_LARGE_complete": list(fused[:, 0]),
+        "what I called it": list(fused),
+    }
+    for folder, arrays in wanted.items():
+        (tree / folder).mkdir(parents=True)
+        for id, array in zip(IDS, arrays, strict=False):
+            np.save(tree / folder / f"{id}.npy", array)
+    folders = package.Folders(str(tmp_path / "features"), "m", keys={"others-UTT": "m/audio/some/utterance/1"})
+    assert load_all(folders, tree) == 12
+    found = folders.read("some-UTT", [IDS[4], IDS[2], IDS[0]])
+    assert [array.dtype.str for array in found] == ["<f8", "<f8", "<f4"]
+    with pytest.raises(LookupError, match=r"1 of 1 ids are not stored, e\.g\. 'nobody'"):
+        folders.read("some-UTT", [IDS[4], "nobody", IDS[0]])
+    assert folders.exists(f"some-UTT/{IDS[4]}.npy")
+    m = importlib.import_module("featurestore_reader.mertools")
+    features, dim = m.FeatureReader(str(tmp_path / "features"), "m")("some-UTT", IDS[:5])
+    assert (dim, {array.shape for array in features}) == (8, {(1, 8)})
+
+
+def test_utterances_that_were_left_out_are_the_mean_of_their_frames(package: ModuleType, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.standard_normal((n, 8), dtype=np.float32) for n in (5, 1, 300)]
+    store = FeatureStore(tmp_path)
+    facts = [None, {"file_dtype": "<f8"}, None]
+    recipe = {"folder": "wavlm-base-FRA", "file_rank": 2}
+    store.put_many("m/audio/wavlm-base/cut10s/all", IDS[:3], rows, recipe=recipe, provenance=facts)  # type: ignore[arg-type]
+    m = importlib.import_module("featurestore_reader.mertools")
+    said = r"nothing of m fits folder 'wavlm-base-UTT' .*, or have it made of 'wavlm-base-FRA' with means=True"
+    with pytest.raises(LookupError, match=said):
+        m.FeatureReader(str(tmp_path), "m")("wavlm-base-UTT", IDS[:3])
+    found, dim = m.FeatureReader(str(tmp_path), "m", means=True)("wavlm-base-UTT", IDS[:3])
+    wanted = [rows[0].mean(axis=0), rows[1][0].astype("f8"), rows[2].mean(axis=0)]
+    assert dim == 8
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.shape, one.dtype, one.tobytes()) == ((1, 8), other.dtype, other.tobytes())
 
 
 def test_a_path_names_the_data_set_where_nobody_else_does(package: ModuleType, lab: Path) -> None:

@@ -13,15 +13,9 @@ decides.
 from __future__ import annotations
 
 import os
-import re
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-import numpy as np
-
-from featurestore_reader.reader import RECORD, Reader, open_key
-
-MARK = re.compile(rb'"file_(dtype|shape)":')  # in the line of a sample whose file had another form than its set
-Form = Tuple[Optional[str], Optional[List[int]]]  # dtype and shape of that file, each where it differs
+from featurestore_reader.files import Files, recipe_at
 
 
 class Folders:
@@ -30,14 +24,22 @@ class Folders:
     store     its folder
     dataset   whose features these are; without it, a path names it in one of its levels
     keys      {folder: key}, where its name does not say it; `KEY@RECIPE` where a key has several recipes
+    means     have utterances (`-UTT`) that are not stored made of their frames, of which they are the mean:
+              `fstore import --skip-means` leaves out those that are
     """
 
-    def __init__(self, store: str, dataset: Optional[str] = None, keys: Optional[Mapping[str, str]] = None) -> None:
+    def __init__(
+        self,
+        store: str,
+        dataset: Optional[str] = None,
+        keys: Optional[Mapping[str, str]] = None,
+        means: bool = False,
+    ) -> None:
         self.store = os.fspath(store)
         self.dataset = dataset
         self.keys = dict(keys or {})
-        self._readers: Dict[Tuple[Optional[str], str], Reader] = {}
-        self._files: Dict[str, Tuple[object, Dict[str, Form]]] = {}
+        self.means = means
+        self._files: Dict[Tuple[Optional[str], str], Files] = {}
         if not os.path.isdir(os.path.join(self.store, "data")):
             raise LookupError(f"{self.store!r} is no feature store: it has no folder `data`; give the store's folder")
         if dataset is not None and dataset not in self.datasets():
@@ -45,55 +47,21 @@ class Folders:
 
     def datasets(self) -> List[str]:
         """The datasets of which something is stored."""
-        return sorted(_folders(os.path.join(self.store, "data")))
+        return sorted(_folders(self._path()))
 
     def stored(self, dataset: str) -> List[str]:
         """The keys of a dataset."""
-        found = [(dataset,)]
+        found: List[Tuple[str, ...]] = [(dataset,)]
         for _ in range(4):
-            found = [(*p, name) for p in found for name in sorted(_folders(os.path.join(self.store, "data", *p)))]
+            found = [(*parts, name) for parts in found for name in sorted(_folders(self._path(*parts)))]
         return ["/".join(parts) for parts in found]
-
-    def reader(self, folder: str, dataset: Optional[str] = None) -> Reader:
-        """What is stored under the key that a folder's name means.  Raises LookupError where that is not clear."""
-        dataset = dataset or self.dataset
-        reader = self._readers.get((dataset, folder))
-        if reader is None:
-            key, _, recipe = self._key(folder, dataset).partition("@")
-            reader = self._readers[dataset, folder] = open_key(self.store, key, recipe or None)
-        return reader
-
-    def _key(self, folder: str, dataset: Optional[str]) -> str:
-        if folder in self.keys:
-            return self.keys[folder]
-        if dataset is None:
-            raise LookupError(f"whose folder is {folder!r}? pass dataset=, one of {_listed(self.datasets())}")
-        stored = self.stored(dataset)
-        fitting = [key for key in stored if folder in names_of(key)]
-        if len(fitting) == 1:
-            return fitting[0]
-        what = f"{_listed(fitting)} fit folder" if fitting else f"nothing of {dataset} fits folder"
-        raise LookupError(
-            f"{what} {folder!r} in {self.store!r}, which has {_listed(stored)}; "
-            f"import the folder, or say which it is with keys={{{folder!r}: KEY}}"
-        )
 
     def read(self, folder: str, names: Sequence[str], dataset: Optional[str] = None) -> List[Any]:
         """The arrays that np.load gave of `folder/NAME.npy`, in the order of the names; some may share their memory.
 
-        Raises LookupError naming a sample that is not stored.
+        Raises LookupError naming a sample that is not stored, or where the folder's name means no key or several.
         """
-        reader = self.reader(folder, dataset)
-        if (reader.find_all(names).numbers < 0).any():
-            reader.refresh()
-        values: List[Any] = reader.get_ragged(names) if reader.key.endswith("/all") else list(reader.get_many(names))
-        files = self._files_of(reader)
-        for slot, name in enumerate(names) if files else ():
-            if name in files:
-                dtype, shape = files[name]
-                array = values[slot] if dtype is None else values[slot].astype(dtype)
-                values[slot] = array if shape is None else array.reshape(shape)
-        return values
+        return self._of(folder, dataset).read(names)
 
     def load(self, path: str) -> Any:
         """The array of `.../FOLDER/NAME.npy`.  Raises FileNotFoundError where it is not stored, as np.load does."""
@@ -106,8 +74,60 @@ class Folders:
     def exists(self, path: str) -> bool:
         """Whether `load` gives an array.  Raises LookupError where the folder means no key."""
         folder, name, dataset = self._split(path)
-        reader = self.reader(folder, dataset)
-        return name in reader or (reader.refresh() and name in reader)
+        return name in self._of(folder, dataset)
+
+    def _of(self, folder: str, dataset: Optional[str]) -> Files:
+        """The files of a folder, kept: their tables are read once."""
+        dataset = dataset or self.dataset
+        files = self._files.get((dataset, folder))
+        if files is None:
+            files = self._files[dataset, folder] = self._found(folder, dataset)
+        return files
+
+    def _found(self, folder: str, dataset: Optional[str]) -> Files:
+        if folder in self.keys:
+            key, _, recipe = self.keys[folder].partition("@")
+            return Files(self._recipes(key, folder, recipe), key)
+        if dataset is None:
+            raise LookupError(f"whose folder is {folder!r}? pass dataset=, one of {_listed(self.datasets())}")
+        stored = self.stored(dataset)
+        fitting = [key for key in stored if folder in names_of(key)]
+        if not fitting:  # what an import was told with --as
+            fitting = [key for key in stored if folder in (one.get("folder") for one in self._all(key).values())]
+        if len(fitting) == 1:
+            return Files(self._recipes(fitting[0], folder), fitting[0])
+        frames, advice = folder[:-3] + "FRA", ""
+        if not fitting and folder.endswith("UTT"):
+            of_frames = [key for key in stored if frames in names_of(key)]
+            if len(of_frames) == 1 and self.means:
+                return Files(self._recipes(of_frames[0], frames), of_frames[0], mean=True)
+            advice = f", or have it made of {frames!r} with means=True" if of_frames else ""
+        what = f"{_listed(fitting)} fit folder" if fitting else f"nothing of {dataset} fits folder"
+        raise LookupError(
+            f"{what} {folder!r} in {self.store!r}, which has {_listed(stored)}; "
+            f"import the folder, or say which it is with keys={{{folder!r}: KEY}}{advice}"
+        )
+
+    def _recipes(self, key: str, folder: str, prefix: str = "") -> List[str]:
+        """The path of the one recipe that is meant, and of those that an import made beside it."""
+        recipes = {name: recipe for name, recipe in self._all(key).items() if name.startswith(prefix)}
+        if len(recipes) > 1 and not prefix:  # the others may be of other folders
+            recipes = {name: one for name, one in recipes.items() if one.get("folder", folder) == folder}
+        meant = [name for name, recipe in recipes.items() if prefix or "beside" not in recipe]
+        if len(meant) != 1:
+            raise LookupError(
+                f"{key} has {len(meant)} recipes for folder {folder!r} in {self.store!r}: {_listed(sorted(meant))}; "
+                f"say which with keys={{{folder!r}: 'KEY@RECIPE'}}"
+            )
+        beside = [name for name, recipe in self._all(key).items() if recipe.get("beside") == meant[0]]
+        return [self._path(*key.split("/"), name) for name in [*meant, *sorted(beside)]]
+
+    def _all(self, key: str) -> Dict[str, Dict[str, Any]]:
+        parts = key.split("/")
+        return {name: recipe_at(self._path(*parts, name)) for name in _folders(self._path(*parts))}
+
+    def _path(self, *parts: str) -> str:
+        return os.path.join(self.store, "data", *parts)
 
     def _split(self, path: str) -> Tuple[str, str, Optional[str]]:
         """(folder, name, dataset) of a path; the dataset is the lowest level that is called like one."""
@@ -117,14 +137,6 @@ class Folders:
             return folder, name, self.dataset
         known = {dataset.casefold(): dataset for dataset in self.datasets()}
         return folder, name, next((known[x.casefold()] for x in reversed(levels) if x.casefold() in known), None)
-
-    def _files_of(self, reader: Reader) -> Dict[str, Form]:
-        """{id: (dtype, shape)} of the files that were not as their set is."""
-        seen, files = self._files.get(reader.path, (None, {}))
-        if seen is None or seen is not reader.seen:
-            files = reader._retried(lambda: dict(_marked(reader)))
-            self._files[reader.path] = reader.seen, files
-        return files
 
 
 def names_of(key: str) -> List[str]:
@@ -147,19 +159,6 @@ def names_of(key: str) -> List[str]:
     elif modality == "au":
         names += ["au", "au_CLIP_VITB32_8frms", "au_CLIP_VITB32_512d_8frms"]
     return names
-
-
-def _marked(reader: Reader) -> Iterator[Tuple[str, Form]]:
-    for segment in reader.segments:
-        with open(os.path.join(segment.path, "rows"), "rb") as file:
-            text = file.read()
-        found = [match.start() for match in MARK.finditer(text, segment.n * RECORD.itemsize)]
-        rows = np.searchsorted(segment.records()["line"], np.array(found, np.uint64), "right") - 1
-        for row in np.unique(rows).tolist():
-            line = segment.line(row)
-            facts = {**line, **(line.get("provenance") or {})}
-            shape = facts.get("file_shape") if "files" not in facts else None  # else that of a file for each frame
-            yield line["id"], (facts.get("file_dtype"), shape)
 
 
 def _folders(path: str) -> Iterator[str]:

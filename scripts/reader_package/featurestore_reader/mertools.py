@@ -20,8 +20,8 @@ FUNCTION = "func_read_multiprocess"
 class FeatureReader:
     """Called like MERTools' `func_read_multiprocess`, without its pool of processes."""
 
-    def __init__(self, store: str, dataset: str, keys: Optional[Mapping[str, str]] = None) -> None:
-        self.folders = Folders(store, dataset, keys)
+    def __init__(self, store: str, dataset: str, keys: Optional[Mapping[str, str]] = None, means: bool = False) -> None:
+        self.folders = Folders(store, dataset, keys, means)
 
     def __call__(
         self,
@@ -51,15 +51,16 @@ def _squeezed(array: Any) -> Any:
     return array[None, :] if array.ndim == 1 else array
 
 
-def patch(store: str, dataset: str, keys: Optional[Mapping[str, str]] = None) -> List[str]:
+def patch(store: str, dataset: str, keys: Optional[Mapping[str, str]] = None, means: bool = False) -> List[str]:
     """Have MERTools' data sets read from a store.  Before they are made; `toolkit` must be importable.
 
-    keys   {folder: key}, where a folder's name does not say which key is meant
+    keys    {folder: key}, where a folder's name does not say which key is meant
+    means   have utterances that are not stored made of their frames, of which they are the mean
 
     Returns the modules that were changed.  Raises LookupError where the store has nothing of the dataset, and
     ImportError where there is no MERTools.
     """
-    reader = FeatureReader(store, dataset, keys)
+    reader = FeatureReader(store, dataset, keys, means)
     changed = []
     for name in USERS:
         try:
