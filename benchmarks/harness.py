@@ -21,6 +21,7 @@ RESULTS = Path(os.environ.get("BENCH_RESULTS") or Path(__file__).parent / "resul
 PACKAGES = (
     "featurestore", "numpy", "zarr", "numcodecs", "google-crc32c", "av", "torch", "open_clip_torch", "transformers",
     "tensorstore", "zarrs", "lmdb", "h5py", "safetensors", "pyarrow", "datasets", "diskcache", "joblib",
+    "litdata", "pylance", "webdataset",
 )  # fmt: skip
 _began = time.perf_counter()
 _load_before = os.getloadavg()[0]

@@ -19,8 +19,8 @@ HERE = Path(__file__).parent
 QUICK = HERE.parent / "build" / "benchmarks"
 # The one whose numbers a busy machine spoils most comes first, while it is still cool.
 NAMES = (
-    "reads", "shapes", "writes", "startup", "scale", "hit_rates", "decoding", "extraction", "inference_modes",
-    "inference_loop", "loading", "importing", "rounding",
+    "reads", "loaders", "shapes", "writes", "startup", "scale", "hit_rates", "decoding", "extraction",
+    "inference_modes", "inference_loop", "loading", "importing", "rounding",
 )  # fmt: skip
 
 
