@@ -21,8 +21,8 @@ test: setup   ## all tests within about ten minutes, torture tests in their shor
 check: setup  ## lint and types
 	@sh scripts/check.sh
 
-torture: setup  ## the torture tests in their long version (hours), and docs/reliability.md from what they count
-	$(PYTEST) tests/torture $$(grep -lE 'long_run|mark.torture' tests/test_*.py) --long --timeout 0 -o faulthandler_timeout=0; status=$$?; $(PYTHON) scripts/write_reliability.py && exit $$status
+torture: setup  ## the torture tests in their long version (hours; ARGS=--resume goes on), and docs/reliability.md
+	$(PYTEST) tests/torture $$(grep -lE 'long_run|mark.torture' tests/test_*.py) --long --timeout 0 -o faulthandler_timeout=0 $(ARGS); status=$$?; $(PYTHON) scripts/write_reliability.py && exit $$status
 
 portability: setup  ## tests as on other machines: orders, locales, clocks, processors, Pythons; an hour; ARGS="in-1981"
 	@$(PYTHON) scripts/portability.py $(ARGS)

@@ -20,6 +20,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the torture tests in their long version")
+    parser.addoption("--resume", action="store_true", help="leave out torture tests whose long run is kept already")
     parser.addoption("--figures", metavar="FILE", help="where to keep what the torture tests counted")
 
 
