@@ -49,7 +49,7 @@ def test_rm_asks_before_it_removes_samples(root: Path, tmp_path: Path) -> None:
     assert files(root) == before
     assert "pass --yes" in run(*line, exit_code=2).stderr
     assert files(root) == before
-    assert "2 samples removed" in run(*line, input="y\n").stdout
+    assert "2 samples removed; `fstore gc` frees their space." in run(*line, input="y\n").stdout
     assert FeatureStore(root).ids(KEY) == [IDS[1]]
 
 
@@ -60,7 +60,9 @@ def test_rm_takes_ids_from_a_file_and_says_which_were_not_stored(root: Path, tmp
     assert document["removed"] == [IDS[2]]
     assert document["not_stored"] == ["nobody"]
     piped = run("rm", KEY, "--ids-from", "-", "--yes", "--store", root, input=f"{IDS[0]}\n")
-    assert "1 sample removed" in piped.stdout
+    assert "1 sample removed; `fstore gc` frees its space." in piped.stdout
+    again = run("rm", KEY, "--yes", "--store", root, "--", IDS[0], exit_code=1)
+    assert "0 samples removed." in again.stdout
     assert FeatureStore(root).ids(KEY) == [IDS[1]]
     listed.write_bytes(b"\xff\n")
     assert "not valid UTF-8" in run("rm", KEY, "--ids-from", listed, "--yes", "--store", root, exit_code=2).stderr

@@ -61,7 +61,8 @@ def _remove_samples(
     if as_json:
         echo_json({"key": str(key), "recipe": fingerprint, "removed": present, "not_stored": absent})
     else:
-        click.echo(f"{where}: {counted(len(present), 'sample')} removed; `fstore gc` frees their space.")
+        freed = f"; `fstore gc` frees {'its' if len(present) == 1 else 'their'} space" if present else ""
+        click.echo(f"{where}: {counted(len(present), 'sample')} removed{freed}.")
         if absent:
             click.echo(f"{where}: not stored: {counted(len(absent), 'id')}, e.g. {absent[0]!r}.", err=True)
     ctx.exit(1 if absent else 0)
