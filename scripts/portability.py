@@ -98,6 +98,15 @@ def just_started() -> tuple[Mapping[str, str], tuple[str, ...]]:
     return {}, ("unshare", "--time", f"--monotonic={back}", f"--boottime={back}", "--fork")
 
 
+def javascript() -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Another language's reader of Zarr, in a folder of our own."""
+    folder = KEPT / "javascript"
+    library = folder / "node_modules" / "zarrita" / "dist" / "src" / "index.js"
+    if not library.exists():
+        made("npm", "install", "--silent", "--prefix", str(folder), f"zarrita@{ZARRITA}", hint="npm")
+    return {"FEATURESTORE_ZARRITA": str(library)}, ()
+
+
 # A /dev of our own with everything but shm: to take it away from the real one would take it from everybody.
 NO_SHARED_MEMORY = """
 set -e
@@ -176,6 +185,7 @@ MEMORY = (  # without processes that share locks: those end in one line there, w
     "test_cli_doctor.py test_cli_listing.py test_store.py test_storage_locks.py torture/test_defects.py"
     " torture/test_forks.py"
 )
+ZARRITA = "0.7.5"
 # That tests without torch are run with.
 PLAIN_TOOLS = ("pytest>", "pytest-timeout", "pytest-xdist", "hypothesis", "tensorstore", "vermin", "xarray")
 TWO = ("-n", "2", "--dist", "loadfile")
@@ -215,6 +225,7 @@ SETTINGS: dict[str, Setting] = {
         )
         for version in ("3.12", "3.13")
     },
+    "javascript": Setting("test_javascript.py", prepare=javascript),
     "copied-reader": Setting(
         "test_storage_reader_copied.py test_reader_package.py", options=("-k", "old_environments or in_each_python")
     ),
