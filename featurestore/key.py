@@ -8,10 +8,11 @@ from typing import Literal, cast, get_args
 
 from featurestore.errors import InvalidIdError, InvalidKeyError, LegacyNameError
 
-Modality = Literal["frame", "face", "audio", "au", "multi"]
+Modality = Literal["frame", "face", "audio", "au", "text", "multi"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
 
 _PART = re.compile(r"[A-Za-z0-9._-]{1,80}")
+_ENCODER = re.compile(r"[A-Za-z0-9._+-]{1,80}")  # names of published models may hold a plus
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -36,13 +37,13 @@ class FeatureKey:
 
     Args:
         dataset: Short name, e.g. `mer2023`; aliases are resolved before a key is built.
-        modality: frame, face, audio, au or multi.
+        modality: frame, face, audio, au, text or multi.
         encoder: A registered name, e.g. `CLIP_VIT_LARGE`, or `ARCH.TAG` of open_clip.
         sampling: Name of a sampler, e.g. `uniform`, `emotion_peak`, `const_clips`.
         n_frames: Frames per sample, a positive integer, or `"all"` where it varies by sample.
 
     Raises:
-        InvalidKeyError: A part is not `[A-Za-z0-9._-]{1,80}`, or not one of those above.
+        InvalidKeyError: A part is not `[A-Za-z0-9._-]{1,80}`, in an encoder also `+`, or not one of those above.
 
     Example:
         >>> str(FeatureKey("mer2023", "frame", "CLIP_VIT_LARGE", "uniform", 8))
@@ -164,8 +165,11 @@ class FeatureKey:
 
 def check_part(name: str, value: object) -> str:
     """The text of one key part, or InvalidKeyError.  `.` and `..` would leave the directory."""
-    if not isinstance(value, str) or not _PART.fullmatch(value) or value in (".", ".."):
-        raise InvalidKeyError(f"{name} {value!r} must be 1 to 80 characters of A-Z a-z 0-9 . _ - and not '.' or '..'")
+    pattern, more = (_ENCODER, " +") if name == "encoder" else (_PART, "")
+    if not isinstance(value, str) or not pattern.fullmatch(value) or value in (".", ".."):
+        raise InvalidKeyError(
+            f"{name} {value!r} must be 1 to 80 characters of A-Z a-z 0-9 . _ -{more} and not '.' or '..'"
+        )
     return value
 
 

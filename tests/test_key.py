@@ -47,7 +47,7 @@ def test_parse_is_the_inverse_of_str(key: FeatureKey) -> None:
 
 def test_the_types_say_what_a_part_may_be() -> None:
     hints = get_type_hints(FeatureKey)
-    assert hints["modality"] == Literal["frame", "face", "audio", "au", "multi"]
+    assert hints["modality"] == Literal["frame", "face", "audio", "au", "text", "multi"]
     assert hints["n_frames"] == int | Literal["all"]
     for text in ("mer2023/video/X/uniform/8", "mer2023/frame/X/uniform/any"):  # checked, whatever the types say
         with pytest.raises(InvalidKeyError):
@@ -73,7 +73,7 @@ def test_a_part_that_could_leave_its_directory_is_refused(field: str, bad: objec
 
 @pytest.mark.parametrize("bad", ["video", "FRAME", "multiface"])
 def test_an_unknown_modality_lists_the_known_ones(bad: str) -> None:
-    with pytest.raises(InvalidKeyError, match=f"modality '{bad}' is not one of frame, face, audio, au, multi"):
+    with pytest.raises(InvalidKeyError, match=f"modality '{bad}' is not one of frame, face, audio, au, text, multi"):
         FeatureKey("mer2023", bad, "CLIP_VIT_LARGE", "uniform", 8)
 
 
@@ -199,3 +199,14 @@ def test_ids_with_control_characters_or_without_text_are_refused(bad: object) ->
 def test_ids_are_compared_as_they_are() -> None:
     composed, decomposed = "é", "e\u0301"
     assert check_id(composed) != check_id(decomposed)
+
+
+def test_text_is_a_modality_and_encoders_may_hold_a_plus() -> None:
+    key = FeatureKey.parse("mer2026/text/chinese-macbert-base+pos/utterance/1")
+    assert key.modality == "text"
+    assert FeatureKey.parse(str(key)) == key
+    for text in ("mer+2026/text/x/utterance/1", "mer2026/text/x/utter+ance/1", "mer2026/te+xt/x/utterance/1"):
+        with pytest.raises(InvalidKeyError):
+            FeatureKey.parse(text)
+    with pytest.raises(InvalidKeyError, match=r"encoder 'a b' must be 1 to 80 characters of A-Z a-z 0-9 \. _ - \+"):
+        FeatureKey.parse("mer2026/text/a b/utterance/1")
