@@ -24,7 +24,7 @@ class ContentAudit:
 
     def see(self, batch: Batch) -> None:
         """One batch of `read_batches`."""
-        for id, values in zip(*batch, strict=True):
+        for id, values in batch.rows().items():
             for found in self.content.look(id, values):
                 if found.kind == "zero":
                     few = "" if found.rows == len(values) else f"{found.rows} of {len(values)} "

@@ -1,7 +1,8 @@
-"""Import a tree of `.npy` folders into a store, bit for bit, and audit it on the way."""
+"""Import a tree of feature folders into a store, bit for bit, and audit it on the way."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,15 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.affectgpt.content import ContentAudit
+from featurestore.affectgpt.id_audit import IdAudit
 from featurestore.affectgpt.intake import Batch, Intake, open_folder, read_batches
-from featurestore.affectgpt.origins import imported_recipe, recipe_of
+from featurestore.affectgpt.means import Means
+from featurestore.affectgpt.model_folders import UTTERANCE
+from featurestore.affectgpt.origins import beside, recipe_for, recipe_of
+from featurestore.affectgpt.set_audit import Layers, SetAudit
+from featurestore.affectgpt.sound import Sound
 from featurestore.affectgpt.tree import FeatureFolder, scan_tree
 from featurestore.errors import ExistsError, ManifestError
+from featurestore.key import FeatureKey
 from featurestore.provenance import legible
 from featurestore.quality.findings import Finding, Findings
 from featurestore.recipe import Recipe
 from featurestore.store import FeatureStore
 
+SUSPECT = ("zero", "empty_text", "identical", "duplicate", "silence", "padding", "another_id", "order", "layers")
 WRITERS = 2  # batches that are stored at a time
 # Kinds of findings whose rows are not imported; the rest is stored as it is and only reported.
 REFUSED = {"unknown_dataset", "unknown_folder", "two_folders", "bad_id", "unreadable", "shape", "dtype", "nonfinite"}
@@ -36,6 +44,7 @@ class Known:
     allowed: Collection[str]
     """ids of all splits"""
     frames_of: Callable[[FeatureFolder, str], int | None] = lambda folder, id: None
+    sound_of: Callable[[FeatureFolder, str], Sound | None] = lambda folder, id: None
 
 
 @dataclass(slots=True)
@@ -57,6 +66,10 @@ class FolderReport:
     present: int = 0
     """stored with the same bits before"""
     refused: int = 0
+    means: int | None = None
+    """utterances that are the mean of their frames to the bit; None where no folder of frames is beside"""
+    derived: int = 0
+    """of them not stored, because they can be made of the frames"""
     suspect: int | None = None
     """samples with zeros, equal rows or values of another sample; None where nobody looked (no audit)"""
 
@@ -94,6 +107,8 @@ def import_tree(
     only: tuple[str, ...] = (),
     audit: bool = False,
     dry_run: bool = False,
+    key: FeatureKey | None = None,
+    skip_means: bool = False,
     known: Callable[[FeatureFolder], Known | None] = lambda folder: None,
     progress: Callable[[str, int, int], None] = lambda folder, done, total: None,
 ) -> ImportReport:
@@ -105,19 +120,25 @@ def import_tree(
              last two components of its path
     audit    look for everything that is suspicious too: counts, ids, zeros, repeated rows, duplicates
     dry_run  store nothing, and say what would become of each sample beside what is stored
+    key      what the folder or file `root` is, whatever its name
+    skip_means  do not store folders of utterances that are all the mean of the frames in a folder beside
     known    what is known about the samples of a folder's dataset
 
     Running it again stores nothing twice.  Raises LegacyTreeError where the tree cannot be recognised at all, and
     StoreError for the disk; everything else that is wrong is in the report, and all the rest is stored.
     """
     findings = Findings()
-    tree = scan_tree(root, findings, dataset, only)
+    tree = scan_tree(root, findings, dataset, only, key)
     tree.origin = legible(origin or tree.origin)
     report = ImportReport(str(root), tree.origin)
+    means = Means(tree.folders)
+    audits = Audits(findings, known, means) if audit else None
+    # Frames first: an utterance is compared with their mean.
+    folders = sorted(tree.folders, key=lambda folder: folder.key.sampling == UTTERANCE)
     with _Writer(store, findings, dry_run) as writer:
-        for folder in tree.folders:
+        for folder in folders:
             intake = open_folder(folder, findings)
-            recipe = imported_recipe(tree.origin, str(intake.dtype or "float32"))
+            recipe = recipe_for(intake, tree.origin)
             if origin is None:  # who names one means it
                 recipe = recipe_of(store, intake, tree.origin)
             published = folder.dataset.split().count if folder.dataset else None
@@ -127,21 +148,67 @@ def import_tree(
             facts = _known(folder, known, findings if audit else Findings())
             if facts is not None:
                 row.expected = len(facts.expected)
-            content = ContentAudit(folder, findings, _frames_of(folder, facts)) if audit else None
+            derived = skip_means and _all_means(intake, means)
+            content = audits.of(folder, facts) if audits is not None else None
             for batch in read_batches(intake, findings):
+                means.see_frames(folder, batch)
+                if means.of(folder):
+                    row.means = (row.means or 0) + means.equal(folder, batch)
                 if content is not None:
                     content.see(batch)
-                writer.put(folder, batch, recipe, row)
+                if derived:
+                    row.derived += len(batch.ids)
+                else:
+                    own = recipe if batch.dtype == intake.dtype else beside(recipe, str(batch.dtype))
+                    writer.put(folder, batch, own, row)
                 progress(folder.name, len(intake.taken), len(intake.ids))
-            if content is not None:
+            if content is not None and audits is not None:
                 content.finish()
                 _coverage(intake, row, findings, facts)
+                audits.ids.see(folder, intake.ids, facts.expected if facts is not None else None)
+    if audits is not None:
+        audits.ids.finish()
     for row in report.folders:
         row.refused = findings.count(row.folder, *REFUSED, "exists")
         if audit:
-            row.suspect = findings.count(row.folder, "zero", "identical", "duplicate")
+            suspect = [each for each in findings if each.where == row.folder and each.kind in SUSPECT]
+            row.suspect = len({id for each in suspect for id in each.ids})
+    report.folders.sort(key=lambda row: [folder.name for folder in tree.folders].index(row.folder))
     report.findings = list(findings)
     return report
+
+
+def _all_means(intake: Intake, means: Means) -> bool:
+    """Whether a folder of utterances is nothing but the means of the frames beside it."""
+    of = means.of(intake.folder)
+    if not of or set(of) != set(intake.ids):
+        return False
+    quiet = dataclasses.replace(intake, taken=[])
+    plain = [
+        (means.equal(intake.folder, batch), len(batch.ids), bool(batch.facts))
+        for batch in read_batches(quiet, Findings())
+    ]
+    equal, seen = sum(each[0] for each in plain), sum(each[1] for each in plain)
+    return equal == seen == len(intake.ids) and not any(each[2] for each in plain)
+
+
+class Audits:
+    """What looks at the content of the folders of one tree, each by its layout, and at all of them together."""
+
+    def __init__(self, findings: Findings, known: Callable[[FeatureFolder], Known | None], means: Means) -> None:
+        self.findings, self.means = findings, means
+        self.ids = IdAudit(findings)
+        self._layers = Layers(findings)
+
+    def of(self, folder: FeatureFolder, facts: Known | None) -> ContentAudit | SetAudit:
+        frames = _frames_of(folder, facts)
+        if folder.strict:
+            return ContentAudit(folder, self.findings, frames)
+
+        def sound(id: str) -> Sound | None:
+            return facts.sound_of(folder, id) if facts is not None else None
+
+        return SetAudit(folder, self.findings, self.means, self._layers, frames, sound)
 
 
 def _known(folder: FeatureFolder, known: Callable[[FeatureFolder], Known | None], findings: Findings) -> Known | None:
@@ -172,33 +239,36 @@ class _Writer:
             return
         while len(self._pending) >= WRITERS:
             self._collect()
-        ids, values = batch
-        future = self._pool.submit(self.store.put_many, folder.key, ids, values, recipe=recipe)
+        future = self._pool.submit(self._store, folder, batch, recipe)
         self._pending.append((future, folder, batch, recipe, report))
+
+    def _store(self, folder: FeatureFolder, batch: Batch, recipe: Recipe) -> int:
+        assert self.store is not None
+        return self.store.put_many(
+            folder.key,
+            batch.ids,
+            batch.values,
+            recipe=recipe,
+            provenance=batch.provenance,  # type: ignore[arg-type]
+        )
 
     def _collect(self) -> None:
         future, folder, batch, recipe, report = self._pending.popleft()
-        ids = batch[0]
         try:
             fresh = future.result()
         except ExistsError:
-            ids, fresh = self._without_changed(folder, batch, recipe)
+            # What it has beside rows that are stored with other values, which stay as they are.
+            assert self.store is not None
+            batch = batch.without(self._changed(self.store, folder, batch.rows(), recipe.fingerprint)[1])
+            fresh = self._store(folder, batch, recipe) if batch.ids else 0
         report.stored += fresh
-        report.present += len(ids) - fresh
-
-    def _without_changed(self, folder: FeatureFolder, batch: Batch, recipe: Recipe) -> tuple[list[str], int]:
-        """Store what a batch has beside rows that are stored with other values, which stay as they are."""
-        assert self.store is not None
-        rows = dict(zip(*batch, strict=True))
-        for id in self._changed(self.store, folder, rows, recipe.fingerprint)[1]:
-            del rows[id]
-        return list(rows), self.store.put_many(folder.key, list(rows), list(rows.values()), recipe=recipe)
+        report.present += len(batch.ids) - fresh
 
     def _look(self, folder: FeatureFolder, batch: Batch, recipe: Recipe) -> tuple[int, int]:
         """(how many of a batch are stored, how many would be)"""
         if self.store is None or recipe.fingerprint not in self.store.recipes(folder.key):
-            return 0, len(batch[0])
-        rows = dict(zip(*batch, strict=True))
+            return 0, len(batch.ids)
+        rows = batch.rows()
         there, changed = self._changed(self.store, folder, rows, recipe.fingerprint)
         return len(there) - len(changed), len(rows) - len(there)
 
@@ -207,10 +277,15 @@ class _Writer:
     ) -> tuple[list[str], list[str]]:
         """(ids that are stored, those with other values): the latter are a finding, and stay as they are."""
         there = store.available(folder.key, rows, fingerprint=fingerprint)
-        changed = [
-            id for id in there if store.get(folder.key, id, fingerprint=fingerprint).tobytes() != rows[id].tobytes()
-        ]
+        held = store.get_ragged(folder.key, there, fingerprint=fingerprint)
+        changed = [id for id, stored in zip(there, held, strict=True) if stored.tobytes() != rows[id].tobytes()]
         if changed:
+            owner = {stored.tobytes(): id for id, stored in zip(there, held, strict=True) if stored.any()}
+            moved = [id for id in changed if owner.get(rows[id].tobytes(), id) != id]
+            if moved:
+                what = "values that are stored for another id: names and values were put together in another order"
+                advice = "find out which is right; files that are written by position need the list of names beside"
+                self.findings.add("order", folder.name, what, *moved, advice=advice)
             message = "stored with other values under this origin, and left so"
             self.findings.add("exists", folder.name, message, *changed, advice="give another tree another `origin=`")
         return there, changed

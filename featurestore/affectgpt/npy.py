@@ -6,7 +6,10 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -19,32 +22,64 @@ from featurestore.untrusted_io.npy_header import read_npy_header
 MAX_BYTES = 128 << 20  # of one sample, as in a store
 
 
+@dataclass(frozen=True, slots=True)
+class NpyFile:
+    """An array, and how its file differs from the one that numpy writes for it now."""
+
+    array: NDArray[np.generic]
+    """C-contiguous, in its stored dtype"""
+    header: bytes
+    fortran_order: bool = False
+    parts: tuple[str, ...] = ()
+    """names of its files, where each of its frames is in one"""
+    part_shape: tuple[int, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether header and array are all there is to the file."""
+        return not self.fortran_order and self.header == npy_header(self.array.dtype, self.array.shape)
+
+
 def read_npy(path: str | Path) -> NDArray[np.generic]:
-    """The array in a `.npy` file, C-contiguous, in its stored dtype.
+    """The array in a `.npy` file, C-contiguous, in its stored dtype.  Errors as `read_npy_file`."""
+    return read_npy_file(path).array
+
+
+def read_npy_file(path: str | Path) -> NpyFile:
+    """A `.npy` file as a whole.
 
     Raises LegacyTreeError for an object array (a pickle, which is never loaded), fields, and for a file whose size is
     not header + items x itemsize: half-written, or with something behind the data.  OSError as from `open_untrusted`.
     """
     with open_untrusted(path) as (stream, status):
-        size = status.st_size
-        try:
-            shape, fortran_order, dtype = read_npy_header(stream)
-        except ValueError as error:
-            raise LegacyTreeError(str(error)) from error
-        if dtype.hasobject:
-            raise LegacyTreeError("holds Python objects (a pickle), which are never loaded")
-        if dtype.fields or min(shape, default=0) < 0:
-            raise LegacyTreeError(f"holds {dtype} {shape}, not a plain array")
-        wanted = stream.tell() + math.prod(shape) * dtype.itemsize
-        if size != wanted:
-            kind = "half-written" if size < wanted else "followed by something else"
-            raise LegacyTreeError(f"is {kind}: {size} bytes, not the {wanted} of {dtype} {shape}")
-        if size > MAX_BYTES:
-            raise LegacyTreeError(f"is too large: {size} bytes, and a sample may have {MAX_BYTES}")
-        data = np.fromfile(stream, dtype)
-    return np.ascontiguousarray(data.reshape(shape, order="F" if fortran_order else "C"))
+        return parse_npy(stream, status.st_size)
 
 
+def parse_npy(stream: BinaryIO, size: int) -> NpyFile:
+    """The same of a stream of so many bytes that stands at its beginning."""
+    try:
+        shape, fortran_order, dtype = read_npy_header(stream)
+    except ValueError as error:
+        raise LegacyTreeError(str(error)) from error
+    if dtype.hasobject:
+        raise LegacyTreeError("holds Python objects (a pickle), which are never loaded")
+    if dtype.fields or min(shape, default=0) < 0:
+        raise LegacyTreeError(f"holds {dtype} {shape}, not a plain array")
+    start = stream.tell()
+    wanted = start + math.prod(shape) * dtype.itemsize
+    if size != wanted:
+        kind = "half-written" if size < wanted else "followed by something else"
+        raise LegacyTreeError(f"is {kind}: {size} bytes, not the {wanted} of {dtype} {shape}")
+    if size > MAX_BYTES:
+        raise LegacyTreeError(f"is too large: {size} bytes, and a sample may have {MAX_BYTES}")
+    stream.seek(0)
+    header = stream.read(start)
+    data = np.frombuffer(bytearray(stream.read()), dtype)
+    array = data.reshape(shape, order="F" if fortran_order else "C")
+    return NpyFile(np.ascontiguousarray(array).reshape(shape), header, fortran_order and array.ndim > 1)
+
+
+@lru_cache(4096)
 def npy_header(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
     """What numpy writes in front of a C-contiguous array of this dtype and shape."""
     stream = io.BytesIO()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featurestore.affectgpt.importing import Known
+from featurestore.affectgpt.sound import Sound, hear
 from featurestore.affectgpt.tree import FeatureFolder
 from featurestore.datasets import load_dataset
 from featurestore.errors import ConfigError, SampleError
@@ -22,6 +23,7 @@ class Sources:
 
     def __init__(self, root: Path | None = None, manifest: Path | None = None, mer_factory: Path | None = None) -> None:
         self.root, self.manifest, self.mer_factory = root, manifest, mer_factory
+        self._heard: dict[tuple[str, str], Sound | None] = {}
         self._read: dict[str, tuple[Mapping[str, Sample], set[str]]] = {}
 
     def samples(self, folder: FeatureFolder) -> Mapping[str, Sample] | None:
@@ -35,7 +37,15 @@ class Sources:
     def known(self, folder: FeatureFolder) -> Known | None:
         """What the audit needs to know about a folder's samples."""
         found = self._of(folder)
-        return None if found is None else Known(found[0].keys(), found[1], self.frames)
+        return None if found is None else Known(found[0].keys(), found[1], self.frames, self.sound)
+
+    def sound(self, folder: FeatureFolder, id: str) -> Sound | None:
+        """What a sample's wav holds, heard once for all folders; None where it has none that can be read."""
+        place = folder.key.dataset, id
+        if place not in self._heard:
+            sample = (self.samples(folder) or {}).get(id)
+            self._heard[place] = hear(sample.audio) if sample is not None and sample.audio is not None else None
+        return self._heard[place]
 
     def frames(self, folder: FeatureFolder, id: str) -> int | None:
         """Frames of a sample's media: of the face file for faces, else of the video; None where that is not known."""

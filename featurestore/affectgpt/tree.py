@@ -1,14 +1,15 @@
-"""A tree of `.npy` folders as AffectGPT's scripts write it: `{root}/{dataset}/{feature folder}/{sample}.npy`."""
+"""A tree of feature folders as published scripts write it: `{root}/{dataset}/{feature folder}/{sample}.npy`."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featurestore.affectgpt.model_folders import KINDS, ModelFolder, has_level, model_folder, suggested_key
 from featurestore.affectgpt.strangers import EXAMPLE, loose_files, shown, what_dataset, what_folder, whose_features
 from featurestore.datasets import Dataset, resolve_dataset
 from featurestore.errors import InvalidKeyError, LegacyNameError, LegacyTreeError, UnknownDatasetError
@@ -44,6 +45,41 @@ class FeatureFolder:
     """the declaration, where the dataset is a known one"""
     name: str
     """path relative to the tree, for reports"""
+    model: ModelFolder | None = None
+    """what the name says, where it is not one of AffectGPT's"""
+    given: bool = False
+    """whether the key was given, and not read from the name"""
+
+    @property
+    def strict(self) -> bool:
+        """Whether all files have one shape and dtype, as those of AffectGPT's scripts do."""
+        return self.model is None and not self.given
+
+    @property
+    def layout(self) -> str:
+        if self.given:
+            return "given"
+        return self.model.layout if self.model is not None else "affectgpt"
+
+    @property
+    def set_name(self) -> str:
+        """The name that code looks for: of the folder, or of the file of a whole set without its ending."""
+        name = self.name.rpartition("/")[2]
+        return Path(name).stem if Path(name).suffix in KINDS else name
+
+    @property
+    def item_rank(self) -> int | None:
+        """Axes of one frame; None where any number will do."""
+        return None if self.given else 1
+
+    def prefix(self, names: Sequence[str]) -> str:
+        """What stands before the ids in all names: EmoBox puts the data set there."""
+        if self.layout != "emobox" or not names:
+            return ""
+        first, joint, _ = names[0].partition("-")
+        own = self.dataset.names if self.dataset is not None else (self.key.dataset,)
+        is_own = joint and first.casefold() in {name.casefold() for name in own}
+        return first + joint if is_own and all(name.startswith(first + joint) for name in names) else ""
 
     @property
     def file_ndim(self) -> int:
@@ -70,6 +106,7 @@ def scan_tree(
     findings: Findings,
     dataset: str | None = None,
     only: tuple[str, ...] = (),
+    key: FeatureKey | None = None,
 ) -> Tree:
     """Recognise every folder of a tree, of one dataset's folder in it, or of one feature folder.
 
@@ -80,12 +117,17 @@ def scan_tree(
              several datasets, the only one to take
     only     feature folders to take, as they are named in reports or by their last component; empty: all.  Nothing is
              said about others then
+    key      what `root` is, one folder or the file of one set, whatever its name
 
     Folders that are not recognised, and two folders that mean one key, are findings and are not taken.
     Raises LegacyTreeError where nothing can be recognised at all.
     """
     root = Path(root)
+    if key is not None:
+        return _given(root, key)
     if not root.is_dir():
+        if root.is_file() and root.suffix in KINDS:
+            return _one_file(root, dataset, findings)
         raise LegacyTreeError(f"tree {root} is not a folder")
     if dataset is not None and _declared(dataset) is None:
         check_part("dataset name", dataset)
@@ -99,8 +141,42 @@ def scan_tree(
     if only:
         _keep(tree, only)
     _one_folder_per_key(tree, findings)
+    if not tree.folders and not findings and is_store(root):
+        raise LegacyTreeError(
+            f"tree {root} is a store, not a tree of feature folders: it is read as it is, and there is nothing to "
+            "import; give the folder that holds the .npy files"
+        )
     if not tree.folders and not findings:
         raise LegacyTreeError(f"tree {root} holds no feature folder such as {EXAMPLE}")
+    return tree
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a store of this program."""
+    return (path / "data" / "zarr.json").exists() or (path / ".fstore").is_dir()
+
+
+def _given(root: Path, key: FeatureKey) -> Tree:
+    """One folder or file that is what the user says."""
+    if not root.exists():
+        raise LegacyTreeError(f"{root} does not exist: with a key, TREE is the one folder or file of its features")
+    if root.is_dir() and is_store(root):
+        raise LegacyTreeError(f"{root} is a store, not a folder of features: give the folder that holds the .npy files")
+    if root.is_file() and root.suffix not in KINDS:
+        raise LegacyTreeError(f"{root} is no file of a whole set, which end in {', '.join(KINDS)}")
+    here = Path(os.path.abspath(root))
+    tree = Tree(root, shown("/".join(root.resolve().parts[-2:]).lstrip("/")))
+    tree.folders.append(FeatureFolder(root, key, _declared(key.dataset), here.name, given=True))
+    return tree
+
+
+def _one_file(root: Path, dataset: str | None, findings: Findings) -> Tree:
+    """A file with the arrays of a whole set, whose name says of which model they are."""
+    if dataset is not None and _declared(dataset) is None:
+        check_part("dataset name", dataset)
+    tree = Tree(root, shown("/".join(root.resolve().parts[-2:]).lstrip("/")))
+    here = Path(os.path.abspath(root))
+    _take(tree, findings, root, _owner(here.parent).name, dataset, here.name)
     return tree
 
 
@@ -113,10 +189,11 @@ def _take_children(tree: Tree, findings: Findings, parent: str, dataset: str | N
     except OSError as error:
         raise LegacyTreeError(f"tree {tree.root} cannot be listed: {error.strerror}") from error
     nobodys = []
-    for child in children:
+    for child in [*children, *_set_files(tree.root)]:
         try:
             # A dataset may be called face_to_face.
-            if _is_feature_folder(child.name) or (_looks_like_features(child.name) and not _has_folders(child)):
+            alike = _looks_like_features(child.name) and not _has_folders(child)
+            if child.is_file() or _is_feature_folder(child.name) or alike:
                 _take(tree, findings, child, parent, dataset, child.name)
             elif _is_level(child):
                 _take_features(tree, findings, child, parent, dataset, child.name)
@@ -160,6 +237,8 @@ def _folders(path: Path) -> Iterator[Path]:
 
 
 def _is_feature_folder(name: str) -> bool:
+    if model_folder(name) is not None:
+        return True
     try:
         FeatureKey.from_legacy("x", name)
     except ValueError:
@@ -169,11 +248,21 @@ def _is_feature_folder(name: str) -> bool:
 
 def _looks_like_features(name: str) -> bool:
     """Whether a folder's name begins as those of feature folders do, so that something is wrong where it is none."""
-    return name.startswith(("frame_", "face_", "audio_", "multi_", "au_")) or _is_feature_folder(name)
+    begins = ("frame_", "face_", "audio_", "multi_", "au_")
+    return name.startswith(begins) or has_level(name) or _is_feature_folder(name)
+
+
+def _set_files(path: Path) -> Iterator[Path]:
+    """Files with the arrays of whole sets, by their names."""
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.endswith(KINDS) and entry.is_file())
+    yield from (path / name for name in names if _looks_like_features(Path(name).stem))
 
 
 def _has_folders(path: Path) -> bool:
-    return path.is_dir() and any(_looks_like_features(child.name) for child in _folders(path))
+    if not path.is_dir():
+        return False
+    return any(_looks_like_features(child.name) for child in _folders(path)) or any(True for _ in _set_files(path))
 
 
 def _is_level(path: Path) -> bool:
@@ -213,8 +302,8 @@ def _take_features(tree: Tree, findings: Findings, path: Path, parent: str, want
     in_data_folder = any(map(_is_level, children))
     if not in_data_folder:
         _report_loose(findings, path, name)
-    for child in children:
-        if _looks_like_features(child.name):
+    for child in [*children, *_set_files(path)]:
+        if child.is_file() or _looks_like_features(child.name):
             _take(tree, findings, child, parent, wanted, f"{name}/{child.name}")
         elif _is_level(child):
             _take_features(tree, findings, child, parent, wanted, f"{name}/{child.name}")
@@ -233,8 +322,10 @@ def _declared(name: str) -> Dataset | None:
 def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str | None, name: str) -> None:
     declared = _declared(parent if dataset is None else dataset)
     owner = declared.name if declared else dataset
+    base = FeatureFolder(path, _SOME, declared, name).set_name
+    model = model_folder(base)
     try:
-        key = FeatureKey.from_legacy(owner or "x", name.rpartition("/")[2])
+        key = _key_of(owner or "x", base, model)
         close = [known for known in DIMS if key.encoder.startswith(known + "_") and key.encoder not in DIMS]
         if close:
             # frame_CLIP_VIT_LARGE_middle_8frms would otherwise become uniform frames of "CLIP_VIT_LARGE_middle".
@@ -245,7 +336,22 @@ def _take(tree: Tree, findings: Findings, path: Path, parent: str, dataset: str 
     if owner is None:
         above = _owner(Path(os.path.abspath(path)).parent)
         raise whose_features(path, tree.root, above)
-    tree.folders.append(FeatureFolder(path, key, declared, name))
+    tree.folders.append(FeatureFolder(path, key, declared, name, model))
+
+
+_SOME = FeatureKey("x", "frame", "x", "x", 1)
+
+
+def _key_of(dataset: str, name: str, model: ModelFolder | None) -> FeatureKey:
+    if model is not None:
+        return FeatureKey(dataset, model.modality, model.encoder, model.sampling, model.n_frames)
+    if has_level(name):
+        raise LegacyNameError(
+            f"{name!r} is of no model that the published scripts know: say what it is, with "
+            f"`--as {dataset if dataset != 'x' else 'DATASET'}/{suggested_key(name)}` for this one folder, where "
+            "MODALITY is face, frame, audio or text"
+        )
+    return FeatureKey.from_legacy(dataset, name)
 
 
 def _one_folder_per_key(tree: Tree, findings: Findings) -> None:

@@ -16,7 +16,11 @@ from featurestore.cli.progress import Bars
 @click.command()
 @click.argument("words", nargs=-1, metavar="[KEY[@RECIPE]]... [DIR]")
 @stored_option
-@click.option("--layout", type=click.Choice(["affectgpt"]), help="Write .npy folders into DIR as that code reads them.")
+@click.option(
+    "--layout",
+    type=click.Choice(["affectgpt", "mertools"]),
+    help="Write .npy folders into DIR as that code reads them.",
+)
 @click.option("--sampling-as", metavar="SAMPLING", help="Name the folder as if this were the sampling.")
 @click.option("--overwrite", is_flag=True, help="Replace files that hold other values.")
 @json_option
@@ -34,6 +38,9 @@ def export(
 
     \b
     fstore export KEY... --layout affectgpt DIR   .npy folders, float32; without KEY all that have a name there
+    fstore export KEY... --layout mertools DIR    the same as MODEL-UTT and MODEL-FRA
+
+    What was imported comes back as it was, byte for byte, in the folders that it had.
 
     `fstore pack KEY -o DIR` writes a Zarr group instead.
     """
@@ -44,7 +51,9 @@ def export(
 
     source = FeatureStore(store, read_only=True)
     if layout is None:
-        raise click.UsageError("say for which code: --layout affectgpt DIR; `fstore pack KEY -o DIR` is for any other")
+        raise click.UsageError(
+            "say for which code: --layout affectgpt DIR, or mertools; `fstore pack KEY -o DIR` is for any other"
+        )
     if not words:
         raise click.UsageError("name the folder to write into: fstore export [KEY]... --layout affectgpt DIR")
     stored = store / "data" / words[-1].partition("@")[0]
@@ -52,10 +61,10 @@ def export(
         raise click.UsageError(f"{words[-1]} is a key that is stored; name the folder to write into after the keys")
     folder = expand_path(words[-1])
     keys = [read_key(word, store) for word in words[:-1]]
-    keys = keys or [(key, None) for key in exportable(source)]
+    keys = keys or [(key, None) for key in exportable(source, layout)]
     if not keys:
         raise click.UsageError(f"{store} holds nothing that has a folder name in the old layout; `fstore ls` lists it")
-    options: dict[str, Any] = {"sampling_as": sampling_as, "overwrite": overwrite}
+    options: dict[str, Any] = {"layout": layout, "sampling_as": sampling_as, "overwrite": overwrite}
     reports = []
     with Bars() as bars:
         for key, prefix in keys:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from featurestore.cli.findings import advise
-from featurestore.cli.options import GivenPath, json_option, store_option
+from featurestore.cli.options import GivenPath, json_option, read_key, store_option
 from featurestore.cli.output import echo_json, echo_table
 from featurestore.cli.progress import Bars
 
 if TYPE_CHECKING:
     from featurestore.affectgpt.importing import ImportReport
     from featurestore.affectgpt.recompute import Match
+    from featurestore.key import FeatureKey
     from featurestore.quality.findings import Finding
 
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     help="What the recipe calls this tree; default that of the same rows, else the last two parts of its path.",
 )
 @click.option("--folder", "only", multiple=True, metavar="NAME", help="Take only this feature folder (repeatable).")
+@click.option("--as", "key_text", metavar="KEY", help="What TREE is, one folder or file of any name, as a key.")
+@click.option("--skip-means", is_flag=True, help="Do not store utterances that are the mean of frames beside them.")
 @click.option("--audit", is_flag=True, help="Also report all that is suspicious; exit 1 if there is anything.")
 @click.option("--dry-run", is_flag=True, help="Only check and report; store nothing.")
 @click.option("--root", type=GivenPath(), metavar="DIR", help="Folder with the datasets' files: ids, media.")
@@ -46,6 +49,8 @@ def import_(
     dataset: str | None,
     origin: str | None,
     only: tuple[str, ...],
+    key_text: str | None,
+    skip_means: bool,
     audit: bool,
     dry_run: bool,
     root: Path | None,
@@ -57,10 +62,11 @@ def import_(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Take in a TREE of .npy folders: {dataset}/{feature folder}/{sample}.npy, as AffectGPT's scripts write it.
+    """Take in a TREE of feature folders: {dataset}/{feature folder}/{sample}.npy, as published scripts write it.
 
-    TREE may also be one dataset's folder, or one feature folder. Values are kept bit for bit, under a recipe that says
-    where they came from. What cannot be imported is named and left where it is; the exit code is then 1.
+    TREE may also be one dataset's folder, or one feature folder: frame_ENCODER_SAMPLING_8frms and its like, MODEL-UTT,
+    MODEL-FRA, or with --as KEY one of any name. Values are kept bit for bit, under a recipe that says where they came
+    from. What cannot be imported is named and left where it is; the exit code is then 1.
 
     TREE may also be a store of format 1: all of it is copied into --store, as it is and under the same recipes.
     """
@@ -78,6 +84,7 @@ def import_(
         raise click.UsageError("give --root or --manifest, not both")
     if recompute is not None and root is None and manifest is None and not (dataset or "").endswith(".toml"):
         raise click.UsageError("--recompute needs the media: --root DIR or --manifest FILE")
+    key = _as_key(key_text, dataset, only, recompute, store)
     if dataset is not None:
         _tell_unknown(dataset)
     if recompute is not None:
@@ -99,6 +106,8 @@ def import_(
             only=only,
             audit=audit,
             dry_run=dry_run,
+            key=key,
+            skip_means=skip_means,
             known=sources.known,
             progress=bars,
         )
@@ -132,6 +141,19 @@ def import_(
         ctx.exit(1)
 
 
+def _as_key(
+    text: str | None, dataset: str | None, only: tuple[str, ...], recompute: int | None, store: Path
+) -> FeatureKey | None:
+    if text is None:
+        return None
+    if dataset is not None or only or recompute is not None:
+        raise click.UsageError("--as KEY says all of one folder: leave --dataset, --folder and --recompute out")
+    key, recipe = read_key(text, store)
+    if recipe is not None:
+        raise click.UsageError(f"--as {text}: a key without @RECIPE, which follows from where the files come from")
+    return key
+
+
 def _tell_unknown(dataset: str) -> None:
     """A name that is no known dataset's is one of the user's own; it may be a slip, so it is said."""
     from featurestore.datasets import resolve_dataset
@@ -160,6 +182,11 @@ def _print_report(report: ImportReport, dry_run: bool) -> None:
         [name.upper().replace("_", " ") for name in header],
         [[getattr(folder, name) for name in header] for folder in report.folders],
     )
+    for folder in report.folders:
+        if folder.means is not None:
+            which = f"the {folder.means} of {folder.files}" if folder.means < folder.files else f"all {folder.files}"
+            kept = "left out, as they can be made of them" if folder.derived else "stored as well"
+            click.echo(f"{folder.folder}: {which} are the mean of their frames to the bit; {kept}.")
     if report.findings:
         if report.folders:
             click.echo("")
