@@ -135,7 +135,7 @@ def batches():
 theirs = list(batches())
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    import featurestore_reader.mertools as m; m.patch(store=lab + "/features", dataset="mer2026")
+    LINE
     ours = list(batches())
 import featurestore_reader
 assert ours == theirs, [pair for pair in zip(ours, theirs) if pair[0] != pair[1]][0]
@@ -145,13 +145,24 @@ print(len(ours), len([each for each in caught if "unchecked" in str(each.message
 """
 
 
+def shown(heading: str) -> str:
+    """The first block below a heading of the page: what a reader is told to write is what is tried."""
+    page = (ROOT / "docs" / "mer2026.md").read_text(encoding="utf-8")
+    match = re.search(r"```[a-z]+[^\n]*\n(.*?)^```$", page.split(f"### {heading}\n")[1], re.MULTILINE | re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
 def run(python: str, lab: Path, paths: list[Path], unchecked: bool = False, torch: bool = False) -> str:
     """What the program prints: how many batches were compared, and how often it was warned of what is not checked."""
     hidden = ["featurestore", *["google_crc32c"] * unchecked, *["torch"] * (not torch)]
     start = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden})); sys.path[:0] = {[str(path) for path in paths]!r}\n"
     )
-    command = [python, "-I", "-c", start + PROGRAM, str(lab), "unchecked" if unchecked else "checked"]
+    line = shown("MERTools").strip()
+    assert '"../features"' in line
+    program = PROGRAM.replace("LINE", line.replace('"../features"', repr(str(lab / "features"))))
+    command = [python, "-I", "-c", start + program, str(lab), "unchecked" if unchecked else "checked"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -445,10 +456,13 @@ def test_a_loader_that_reads_something_else_is_noticed(mutant: str, lab: Path, i
     shutil.copytree(installed, package)
     shutil.copytree(lab, copy)
     mertools = package / "featurestore_reader" / "mertools.py"
-    text, read = mertools.read_text(), "self.folders.read(os.path.basename(os.path.normpath(feature_root)), names)"
+    text, read = (
+        mertools.read_text(),
+        "self.folders.read(os.path.basename(os.path.normpath(feature_root)), names, copy=False)",
+    )
     assert read in text
     if mutant == "another order":
-        mertools.write_text(text.replace(read, read.replace("names)", "sorted(names)[::-1])")))
+        mertools.write_text(text.replace(read, read.replace("names,", "sorted(names)[::-1],")))
     elif mutant == "another dtype":
         mertools.write_text(text.replace(read, f"[each.astype('f8') for each in {read}]"))
     else:
@@ -460,14 +474,16 @@ def test_a_loader_that_reads_something_else_is_noticed(mutant: str, lab: Path, i
         run(sys.executable, copy, [package, STAND_INS])
 
 
-def replaced(file: str, lines: dict[str, str]) -> dict[str, Any]:
-    """The names of a stand-in, once some of its text was replaced."""
-    text = (STAND_INS / file).read_text()
-    for old, new in lines.items():
+def made(file: str, lines: str = "") -> dict[str, Any]:
+    """The names of a stand-in, once the lines of a diff were applied to it."""
+    text = (STAND_INS / file).read_text(encoding="utf-8")
+    removed, added = ([line[1:].strip() for line in lines.splitlines() if line[0] == sign] for sign in "-+")
+    first = len(added) - len(removed)  # what is only added comes before all else
+    for old, new in zip(removed, added[first:], strict=True):
         assert old in text
         text = text.replace(old, new)
     names: dict[str, Any] = {}
-    exec(compile(text, file, "exec"), names)
+    exec(compile("\n".join([*added[:first], text]), file, "exec"), names)
     return names
 
 
@@ -486,13 +502,8 @@ def test_affectgpts_data_set_reads_from_a_store(
         write(tree / "mer2023" / folder, list(values))
         store.put_many(f"mer2023/{key}", IDS, values, recipe={"x": 1})
     monkeypatch.chdir(tmp_path)
-    theirs = replaced("my_affectgpt/base_dataset.py", {})["BaseDataset"]("mer2023", "preextracted_features")
-    lines = {
-        "import os\n": 'import os\nfrom featurestore_reader import Folders\nnpy = Folders("features")\n',
-        "os.path.exists(path)": "npy.exists(path)",
-        "np.load(path)": "npy.load(path)",
-    }
-    ours = replaced("my_affectgpt/base_dataset.py", lines)["BaseDataset"]("mer2023", "features")
+    theirs = made("my_affectgpt/base_dataset.py")["BaseDataset"]("mer2023", "preextracted_features")
+    ours = made("my_affectgpt/base_dataset.py", shown("AffectGPT"))["BaseDataset"]("mer2023", "features")
     for modality in ("frame", "face", "audio"):
         for id in IDS:
             assert ours.load(modality, id).tobytes() == theirs.load(modality, id).tobytes()
@@ -511,12 +522,11 @@ def test_emotion_llamas_data_set_reads_from_a_store(
             np.save(tmp_path / "MELD" / "features" / folder / f"{id}.npy", tokens[None])
         store.put_many(f"meld/{modality}/{folder}/tokens/64", IDS[:3], values, recipe={"x": 1})
     monkeypatch.chdir(tmp_path)
-    theirs = replaced("minigpt4/mer_datasets.py", {})["FeatureDataset"]("MELD/features", IDS[:3])
-    names = replaced("minigpt4/mer_datasets.py", {})
-    npy = package.Folders("features", dataset="meld")
-    names["FeatureDataset"]._load_npy = lambda self, path, *shape: npy.load(path)
+    theirs = made("minigpt4/mer_datasets.py")["FeatureDataset"]("MELD/features", IDS[:3])
+    names = made("minigpt4/mer_datasets.py")
+    exec(shown("Emotion-LLaMA-v2"), names)
     ours = names["FeatureDataset"]("MELD/features", IDS[:3])
-    one, other = (made.collater([made[i] for i in range(3)]) for made in (ours, theirs))
+    one, other = (each.collater([each[i] for i in range(3)]) for each in (ours, theirs))
     assert {name: (each.shape, each.tobytes()) for name, each in one.items()} == {
         name: (each.shape, each.tobytes()) for name, each in other.items()
     }

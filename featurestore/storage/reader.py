@@ -365,9 +365,9 @@ class Segment:
         if not hasattr(os, "posix_fadvise"):  # macOS
             return
         shard = self.shard()
-        spans = [(start * self.frame_bytes, stop * self.frame_bytes) for start, stop in map(self.span, rows)]
-        if _in_memory(shard, [(start + stop) // 2 for start, stop in spans[:: max(1, len(spans) // 8)]]):
+        if _in_memory(shard, [sum(self.span(row)) * self.frame_bytes // 2 for row in rows[:: max(1, len(rows) // 8)]]):
             return
+        spans = [(start * self.frame_bytes, stop * self.frame_bytes) for start, stop in map(self.span, rows)]
         # One advice for neighbours: a scan would otherwise pay one system call a row.
         begin = end = -1
         for start, stop in sorted(spans):

@@ -31,7 +31,7 @@ class FeatureReader:
         read_type: str = "feat",
         model_name: Any = None,
     ) -> Tuple[List[Any], int]:
-        """(a list of arrays (T_i, D) in the order of the names, D of the first).
+        """(a list of arrays (T_i, D) in the order of the names, read-only; D of the first).
 
         feature_root   only its last part counts, such as chinese-hubert-large-UTT
         Raises LookupError naming a sample that is not stored, ValueError for another read_type or no names.
@@ -40,15 +40,15 @@ class FeatureReader:
             raise ValueError(f"read_type={read_type!r} is not 'feat': read what are no features from their own files")
         if not len(names):
             raise ValueError(f"no names are asked of {feature_root!r}: which width features have the first sample says")
-        values = self.folders.read(os.path.basename(os.path.normpath(feature_root)), names)
-        features = [array if array.ndim == 2 and 1 not in array.shape else _squeezed(array) for array in values]
+        values = self.folders.read(os.path.basename(os.path.normpath(feature_root)), names, copy=False)
+        features = [array[None] if array.ndim == 1 else _squeezed(array) for array in values]
         return features, features[0].shape[-1]
 
 
 def _squeezed(array: Any) -> Any:
-    """As MERTools does it: without axes of one element, then two of them again."""
-    array = array.squeeze()
-    return array[None, :] if array.ndim == 1 else array
+    """As MERTools does it: without axes of one element, and then two axes at least."""
+    array = array.squeeze() if 1 in array.shape else array
+    return array[None] if array.ndim == 1 else array
 
 
 def patch(store: str, dataset: str, keys: Optional[Mapping[str, str]] = None, means: bool = False) -> List[str]:

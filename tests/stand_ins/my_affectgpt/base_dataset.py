@@ -21,6 +21,7 @@ class BaseDataset:
     def load(self, modality, sample_name):
         path = os.path.join(self.root, self.dataset, self.folders[modality], sample_name + ".npy")
         if os.path.exists(path):
-            return np.load(path).astype(np.float32)
+            features = np.load(path)
+            return features.astype(np.float32)
         print(f"no features of {sample_name} at {path}: extracted live")  # noqa: T201
         return None
