@@ -195,10 +195,13 @@ class Segment:
             return row * n_frames, (row + 1) * n_frames
         return self.starts[row], self.starts[row + 1]
 
+    def count(self, row: int) -> int:
+        """Frames of a row."""
+        return self.n_frames if self.starts is None else self.starts[row + 1] - self.starts[row]  # type: ignore[return-value]
+
     def shape_of(self, row: int) -> Tuple[int, ...]:
         """(n_frames, *item) of a row."""
-        start, stop = self.span(row)
-        return (stop - start, *self.form.item)
+        return (self.count(row), *self.form.item)
 
     def read(self, row: int) -> Any:
         """A fresh (n_frames, *item) array.  Checked against its checksum the first time."""
@@ -962,12 +965,13 @@ class Reader:
         position = snapshot.memo.get(id) or snapshot.find(id)
         if position is None:
             return None
-        if frames is None:
-            try:
-                return position[0].read(position[1])
-            except (OSError, CorruptRowError):
-                pass
-        return self._retried(lambda: self._read(id, frames))
+        segment, row = position
+        try:
+            if frames is None:
+                return segment.read(row)
+            return segment.read_frames(row, frames_of(frames, segment.count(row)))
+        except (OSError, CorruptRowError):
+            return self._retried(lambda: self._read(id, frames))
 
     def _read(self, id: str, frames: Any) -> Any:
         position = self.find(id)
@@ -976,7 +980,7 @@ class Reader:
         segment, row = position
         if frames is None:
             return segment.read(row)
-        return segment.read_frames(row, frames_of(frames, segment.shape_of(row)[0]))
+        return segment.read_frames(row, frames_of(frames, segment.count(row)))
 
     def line(self, id: str) -> Optional[Dict[str, Any]]:
         """What was committed with a row: id, frame indices, seconds, provenance; or None."""
