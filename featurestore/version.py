@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from featurestore.errors import FormatVersionError
-
 __version__ = "0.1.0"
 
 FORMAT = 2  # on the disk, `docs/format.md`; the reader, which is copied alone, has it too
@@ -14,6 +12,8 @@ def require_format(found: object, where: object, needs: object = ()) -> None:
 
     `needs` are names of what a reader must understand: this one understands none.
     """
+    from featurestore.errors import FormatVersionError  # `import featurestore` takes twice as long with it
+
     if type(found) is not int or not isinstance(needs, list | tuple):
         raise ValueError(f"{where} has no number of a format")
     if found < FORMAT:

@@ -64,6 +64,17 @@ def test_a_tree_that_became_slower_is_told(project: Path) -> None:
     assert ratios["reads"] > 1.5
 
 
+def test_a_process_of_its_own_is_of_its_tree_whatever_folder_one_is_in(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    start = project / "featurestore" / "__init__.py"
+    start.write_text(start.read_text(encoding="utf-8") + "\nsum(range(20_000_000))\n", encoding="utf-8")
+    code, ratios, said = against(project, "start-up", "--rounds", "1", "--most", "50")
+    assert (code, said) == (1, "slower than HEAD by more than 50 %: start-up")
+    assert ratios["start-up"] > 1.5
+
+
 def test_what_is_asked_for_wrongly_is_said(project: Path) -> None:
     assert against(project, "speed")[2].endswith(
         "no measure is called speed; there are start-up, first-hit, reads, loader, writes, misses, extract\n"

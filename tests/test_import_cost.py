@@ -35,6 +35,12 @@ def test_importing_the_package_loads_nothing_else() -> None:
     assert loaded_by("import affect_infer") == {"affect_infer"}
 
 
+def test_importing_the_package_loads_two_of_its_modules() -> None:
+    """Not the errors, say, which need dataclasses and with them half of the standard library."""
+    own = [name for name in json.loads(python("import featurestore" + REPORT)) if name.startswith("featurestore")]
+    assert own == ["featurestore", "featurestore.version"]
+
+
 def test_a_key_and_an_error_load_nothing_else() -> None:
     assert loaded_by("from featurestore import FeatureKey, MissingFeatureError, Recipe") == {"featurestore"}
 
