@@ -39,7 +39,8 @@ def filled(root: Path) -> FeatureStore:
 def programs(times: int, *commands: list[str]) -> Turn:
     def turn() -> None:
         for command in commands * times:
-            subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
+            # -P: without it `-c` imports from the folder one is in, and both trees would be the working tree.
+            subprocess.run([sys.executable, "-P", *command], stdout=subprocess.DEVNULL, check=True)
 
     return turn
 
