@@ -36,6 +36,9 @@ class Tree:
         work.mkdir()
         command = [sys.executable, str(TURNS), str(source), str(work), *(["--quick"] if quick else [])]
         environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+        # As where it is installed: else each start compiles the sources, and the longer ones take longer.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = str(work / "compiled")
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
