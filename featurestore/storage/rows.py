@@ -40,7 +40,7 @@ class Row:
     def of(cls, id: str, features: Features) -> Row:
         """Features whose form and numbers were checked.  ValuesError where their provenance is no JSON."""
         provenance = features.provenance and _as_kept(features.provenance)
-        made_in = features.values.dtype.name if features.values.dtype.name == FROM_BFLOAT16 else None
+        made_in = FROM_BFLOAT16 if _is_bfloat16(features.values.dtype) else None
         if made_in is not None:
             features = replace(features, values=features.values.astype(np.float32))
         try:
@@ -88,14 +88,14 @@ def check_form(key: FeatureKey, id: str, features: Features, dtypes: Collection[
     """The types and shapes of what is to be stored."""
     check_id(id)
     values = features.values
-    if not isinstance(values, np.ndarray) or not (values.dtype in dtypes or values.dtype.name == FROM_BFLOAT16):
+    if not isinstance(values, np.ndarray) or not (values.dtype in dtypes or _is_bfloat16(values.dtype)):
         found = getattr(values, "dtype", type(values).__name__)
         names = ", ".join(sorted(map(str, dtypes)))
         raise ValuesError(f"sample {id!r}: values are {found}, not an array of {names} or {FROM_BFLOAT16}")
     expected = "(n_frames, ...)" if key.n_frames == "all" else f"({key.n_frames}, ...)"
     if values.ndim < 2 or 0 in values.shape or key.n_frames not in ("all", len(values)):
         raise ValuesError(f"sample {id!r}: values are {values.shape}, not {expected} as {key} says")
-    size = values.size * form_of(features).dtype.itemsize
+    size = values.size * (values.dtype if values.dtype in IMPORTED else _FLOAT32).itemsize
     if size > SAMPLE_BYTES:
         raise ValuesError(
             f"sample {id!r}: values are {size} bytes, and a sample may have {SAMPLE_BYTES}; store fewer frames of it"
@@ -149,7 +149,11 @@ def all_finite(values: NDArray[Any]) -> bool:
     """Whether none is NaN or infinite."""
     if values.dtype.kind == "u":
         return True
-    return bool(np.isfinite(values if values.dtype.name != FROM_BFLOAT16 else values.astype(np.float32)).all())
+    return bool(np.isfinite(values.astype(np.float32) if _is_bfloat16(values.dtype) else values).all())
+
+
+def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    return dtype not in IMPORTED and dtype.name == FROM_BFLOAT16  # numpy makes the name anew each time, in 5 us
 
 
 def as_rows(key: FeatureKey, rows: Mapping[str, Row]) -> list[Rows]:
