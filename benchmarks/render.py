@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 Row = Mapping[str, Any]
 
 CAVEATS = """\
-* All of it ran on one virtual machine, with the page cache warm unless a table says cold, on a local disk, and with
+* All of it ran on virtual machines, with the page cache warm unless a table says cold, on a local disk, and with
   nothing but generated data: random numbers, drawn clips, random weights. Reading, decoding and encoding do not care
   what the numbers are; the answers of a language model do, and none are judged here.
 * {shared}
@@ -112,8 +112,16 @@ def _caveats(results: Mapping[str, Any]) -> str:
 
 
 def _machines(results: Mapping[str, Any]) -> str:
-    first = next(iter(results.values()))["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
+    machines = [result["machine"] for result in results.values()]
+    found: dict[str, dict[str, None]] = {}  # of a package that not every run had, or that became newer in between
+    for machine in machines:
+        for name, number in machine["versions"].items():
+            found.setdefault(name, {})[number] = None
+    versions = ", ".join(f"{name} {' and '.join(numbers)}" for name, numbers in found.items())
+    hosts = dict.fromkeys(
+        f"{each['cpu']}, {each['cores']} cores, {each['memory_gib']} GiB, {each['system']}, Python {each['python']}"
+        for each in machines
+    )
     rows = [
         {
             "program": f"`{result['command']}`",
@@ -122,12 +130,12 @@ def _machines(results: Mapping[str, Any]) -> str:
             "load before": result["machine"]["load_before"],
             "load after": result["machine"]["load_after"],
             "cores used by others": result["machine"].get("others_cores", ""),
+            "processor": result["machine"]["cpu"],
             "date": result["machine"]["date"],
         }
         for result in results.values()
     ]
-    host = f"{first['cpu']}, {first['cores']} cores, {first['memory_gib']} GiB, {first['system']}"
-    return f"{host}, Python {first['python']}; {versions}.\n\n{table(rows)}"
+    return f"{'; '.join(hosts)}. {versions}.\n\n{table(rows)}"
 
 
 def _targets(results: Mapping[str, Any]) -> str:
