@@ -55,7 +55,7 @@ def folder_name(key: FeatureKey, sampling_as: str | None = None, layout: str = "
         if name is None:
             raise LegacyNameError(
                 f"{key} has no folder name in MERTools' layout, which knows utterance/1 (MODEL-UTT) and any sampling "
-                "of all frames (MODEL-FRA) of face, audio and text; `fstore pack KEY -o DIR` is for any other"
+                "of all frames (MODEL-FRA) of face, audio and text"
             )
         return name
     if FeatureKey.from_legacy(key.dataset, AU_FOLDER) == key:

@@ -32,7 +32,9 @@ def make_environment() -> None:
         python, packages = sys.executable, Path(np.__file__).parents[1]
     subprocess.run([python, "-m", "venv", "lab"], check=True)
     (site,) = Path("lab/lib").glob("python*/site-packages")
-    (site / "packages.pth").write_text(f"{packages}\n", encoding="utf-8")
+    # By a link: Python 3.10 reads this file in the encoding of the locale, which may not hold the path.
+    (site / "packages").symlink_to(packages)
+    (site / "packages.pth").write_text("packages\n", encoding="utf-8")
 
 
 def make_labels(names: list[str]) -> None:

@@ -20,7 +20,11 @@ TRIES = 400  # inputs until a broken version must have been found
 MUTANTS: dict[str, tuple[str, Mutant]] = {
     "arrays of objects are loaded": (
         ".npy",
-        lambda: mutant(npy.read_npy, "if dtype.hasobject:", "if dtype.hasobject and np.load(path, allow_pickle=True):"),
+        lambda: mutant(
+            npy.parse_npy,
+            "if dtype.hasobject:",
+            "if dtype.hasobject and not stream.seek(0) and np.load(stream, allow_pickle=True):",
+        ),
     ),
     "labels are unpickled by pickle": (
         "label .npz",

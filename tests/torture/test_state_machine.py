@@ -381,7 +381,7 @@ MUTANTS = {
     remove_by_odd_clocks: lambda: mutant(
         maintenance._replace, "for name in segment.replaces if name in on_disk", "for name in ()"
     ),
-    delete_what_two_stored: lambda: mutant(maintenance.rewrite, "np.uint64)).any()]", "np.uint64)).any()][:1]"),
+    delete_what_two_stored: lambda: mutant(maintenance.rewrite, "(segment, wanted)]", "(segment, wanted)][:1]"),
 }
 
 
